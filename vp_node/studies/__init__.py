@@ -1,0 +1,1 @@
+"""Series become volumes, volumes become sessions, sessions become a volume set."""
