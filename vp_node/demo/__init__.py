@@ -1,0 +1,1 @@
+"""`make demo`: the whole job on one machine, with a small PACS on loopback."""
