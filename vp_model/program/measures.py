@@ -1,0 +1,203 @@
+"""Operations that measure regions and relate measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vp_model.imaging import intensity, morphology, shape
+from vp_model.imaging.region import Region
+from vp_model.program.errors import ProgramError
+from vp_model.program.regions import in_session, single_visit
+from vp_model.program.state import State
+from vp_model.program.values import (
+    Point,
+    Quantity,
+    Roi,
+    Source,
+    Value,
+    VolumeReference,
+    joined_side,
+    missing_quantity,
+)
+
+DAYS_PER_YEAR = 365.25
+HOUNSFIELD = "[hnsf'U]"
+NO_UNIT = "1"
+
+
+def volume(state: State, roi: Roi) -> Quantity:
+    source = _source(roi)
+    total = sum(part.region.volume for part in roi.parts)
+    return Quantity(total / 1000, "ml", source)
+
+
+def extent(state: State, roi: Roi, axis: str) -> Quantity:
+    def measure(region: Region) -> tuple[float, tuple[shape.Vector, ...]]:
+        return shape.extent(region, shape.AXES[axis])
+
+    return _length(state, roi, measure)
+
+
+def bounding_box(state: State, roi: Roi) -> list[Quantity]:
+    source = _source(roi)
+    region = _whole(state, roi)
+    if region.empty:
+        return [_not_found(roi, "mm", source) for _ in shape.AXES]
+    corners = shape.bounding_box(region)
+    return [Quantity(high - low, "mm", source, corners) for low, high in zip(*corners, strict=True)]
+
+
+def longest_diameter(state: State, roi: Roi) -> Quantity:
+    return _length(state, roi, shape.longest_diameter)
+
+
+def surface_area(state: State, roi: Roi) -> Quantity:
+    source = _source(roi)
+    regions = [part.region for part in roi.parts if not part.region.empty]
+    if not regions:
+        return _not_found(roi, "mm2", source)
+    return Quantity(sum(shape.surface_area(region) for region in regions), "mm2", source)
+
+
+def center_of_mass(state: State, roi: Roi) -> Point:
+    source = _source(roi)
+    region = _whole(state, roi)
+    if region.empty:
+        return Point((0.0, 0.0, 0.0), source, missing=_reason(roi))
+    return Point(shape.center_of_mass(region), source)
+
+
+def mean_intensity(state: State, roi: Roi, reference: VolumeReference) -> Quantity:
+    return _statistic(state, roi, reference, np.mean)
+
+
+def sd_intensity(state: State, roi: Roi, reference: VolumeReference) -> Quantity:
+    return _statistic(state, roi, reference, np.std)
+
+
+def median_intensity(state: State, roi: Roi, reference: VolumeReference) -> Quantity:
+    return _statistic(state, roi, reference, np.median)
+
+
+def percentile_intensity(state: State, roi: Roi, reference: VolumeReference, percentile: float) -> Quantity:
+    return _statistic(state, roi, reference, lambda values: np.percentile(values, percentile))
+
+
+def count(state: State, items: list[Value]) -> Quantity:
+    """The number of elements, measured on the regions that they are."""
+    source = Source()
+    rois = [item for item in items if isinstance(item, Roi)]
+    if rois:
+        parts = tuple(part for roi in rois for part in roi.parts)
+        found = tuple(sorted({part.visit for part in parts}))
+        experimental = any(roi.experimental for roi in rois)
+        side = joined_side(tuple(roi.side for roi in rois))
+        source = Source(rois[0].structure, side, rois[0].structure, found, parts, experimental=experimental)
+    return Quantity(float(len(items)), NO_UNIT, source)
+
+
+def asymmetry(state: State, left: Quantity, right: Quantity) -> Quantity:
+    source = _pair(left, right)
+    if left.value + right.value == 0:
+        return missing_quantity("the asymmetry is not defined: both sides are zero", "%", source)
+    return Quantity(intensity.asymmetry(left.value, right.value), "%", source)
+
+
+def percent_change(state: State, before: Quantity, after: Quantity) -> Quantity:
+    return _percent(before, after, before, lambda: 100 * (after.value - before.value) / before.value)
+
+
+def percent_of(state: State, part: Quantity, whole: Quantity) -> Quantity:
+    return _percent(part, whole, whole, lambda: 100 * part.value / whole.value)
+
+
+def ratio(state: State, first: Quantity, second: Quantity) -> Quantity:
+    result = _percent(first, second, second, lambda: first.value / second.value)
+    return replace(result, unit=NO_UNIT)
+
+
+def per_year(state: State, change: Quantity) -> Quantity:
+    """A change divided by the years between the first and the last of its sessions."""
+    unit = f"{change.unit}/a" if change.unit != NO_UNIT else "/a"
+    if change.missing:
+        return replace(change, unit=unit)
+    dates = [when.date for when in change.source.visits]
+    if len(dates) < 2 or not all(dates):
+        raise ProgramError("per_year needs a change between two sessions with known dates.")
+    days = (date.fromisoformat(dates[-1]) - date.fromisoformat(dates[0])).days
+    if days <= 0:
+        raise ProgramError("per_year needs two different dates.")
+    return replace(change, value=change.value / (days / DAYS_PER_YEAR), unit=unit)
+
+
+def _percent(first: Quantity, second: Quantity, divisor: Quantity, compute: Callable[[], float]) -> Quantity:
+    source = _pair(first, second)
+    if first.missing or second.missing:
+        return missing_quantity(first.missing or second.missing, "%", source)
+    if divisor.value == 0:
+        where = f" of {divisor.source.label}" if divisor.source.label else ""
+        return missing_quantity(f"the value{where} to compare with is zero", "%", source)
+    return Quantity(compute(), "%", source)
+
+
+def _pair(first: Quantity, second: Quantity) -> Source:
+    """The joint source of two quantities of one unit."""
+    if first.unit != second.unit:
+        raise ProgramError(f"A quantity in {first.unit} and one in {second.unit} cannot be compared.")
+    return first.source.joined(second.source)
+
+
+def _source(roi: Roi, volumes: tuple[str, ...] = ()) -> Source:
+    when = single_visit(roi)
+    return Source(roi.structure, roi.side, roi.label(), (when,), roi.parts, volumes, roi.experimental)
+
+
+def _whole(state: State, roi: Roi) -> Region:
+    """All sides of a region together."""
+    result = roi.parts[0].region
+    for part in roi.parts[1:]:
+        state.reserve(result.voxels.size + part.region.voxels.size)
+        result = morphology.union(result, part.region)
+    return result
+
+
+def _length(state: State, roi: Roi, measure: Callable[[Region], tuple[float, tuple[shape.Vector, ...]]]) -> Quantity:
+    source = _source(roi)
+    region = _whole(state, roi)
+    if region.empty:
+        return _not_found(roi, "mm", source)
+    value, points = measure(region)
+    return Quantity(value, "mm", source, tuple(points))
+
+
+def _statistic(
+    state: State, roi: Roi, reference: VolumeReference, function: Callable[[NDArray[np.float64]], np.floating]
+) -> Quantity:
+    chosen = in_session(state, roi, reference)
+    unit = intensity_unit(reference)
+    source = _source(chosen, (reference.volume.name,))
+    image = state.images[reference.volume.name]
+    regions = [part.region for part in chosen.parts if not part.region.empty]
+    values = [intensity.values_in(image, region) for region in regions]
+    joined = np.concatenate(values) if values else np.zeros(0)
+    if joined.size == 0:
+        return _not_found(roi, unit, source)
+    return Quantity(float(function(joined)), unit, source)
+
+
+def intensity_unit(reference: VolumeReference) -> str:
+    """Hounsfield units for CT; MR intensities have no unit."""
+    return HOUNSFIELD if reference.volume.kind.upper() == "CT" else NO_UNIT
+
+
+def _reason(roi: Roi) -> str:
+    return f"{roi.label()} was not found"
+
+
+def _not_found(roi: Roi, unit: str, source: Source) -> Quantity:
+    return missing_quantity(_reason(roi), unit, source)
