@@ -7,7 +7,7 @@ anisotropic or sheared (gantry tilt): nothing here assumes orthogonal axes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +71,7 @@ def lattice_offset(world: World, reference: World, shape: Index) -> Index | None
 
     `shape` is the size of the array on `world`: the far corner must agree too, within `LATTICE_TOLERANCE` voxels.
     """
-    relative = np.linalg.solve(reference, world)
+    relative = np.asarray(np.linalg.solve(reference, world), dtype=np.float64)
     offset = np.rint(relative[:3, 3])
     corners = np.array(np.meshgrid(*[(0, max(size - 1, 0)) for size in shape], indexing="ij")).reshape(3, -1).T
     error = np.abs(to_world(corners, relative) - (corners + offset)).max()
@@ -85,14 +85,14 @@ def covered_box(start: Index, shape: Index, world: World, target: World) -> tupl
     low = np.asarray(start, dtype=np.float64) - 0.5
     high = low + np.asarray(shape, dtype=np.float64)
     corners = np.array(np.meshgrid(*zip(low, high, strict=True), indexing="ij")).reshape(3, -1).T
-    indices = to_world(corners, np.linalg.solve(target, world))
+    indices = to_world(corners, np.asarray(np.linalg.solve(target, world), dtype=np.float64))
     first = np.floor(indices.min(axis=0) + 0.5 - 1e-6).astype(int)
     last = np.ceil(indices.max(axis=0) + 0.5 + 1e-6).astype(int)
     return (int(first[0]), int(first[1]), int(first[2])), (int(last[0]), int(last[1]), int(last[2]))
 
 
 def resample(
-    voxels: NDArray[Any], world: World, grid: Grid, order: int = 1, outside: float = 0.0
+    voxels: NDArray[Any], world: World, grid: Grid, order: Literal[0, 1] = 1, outside: float = 0.0
 ) -> NDArray[np.float32]:
     """An image on another grid by interpolation in world coordinates.
 
@@ -102,16 +102,17 @@ def resample(
         order: 1 trilinear, 0 nearest.
         outside: value beyond the field of view.
     """
-    matrix = np.linalg.solve(world, grid.world)
+    matrix = np.asarray(np.linalg.solve(world, grid.world), dtype=np.float64)
     result: NDArray[np.float32] = ndimage.affine_transform(
         np.asarray(voxels, dtype=np.float32),
-        matrix,
+        matrix[:3, :3],
+        offset=matrix[:3, 3],
         output_shape=grid.shape,
+        output=np.float32,
         order=order,
         mode="constant",
         cval=outside,
         prefilter=False,
-        output=np.float32,
     )
     return result
 

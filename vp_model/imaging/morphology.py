@@ -6,6 +6,9 @@ the dilation of the background. Beyond the grid there is background.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Literal
+
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +17,7 @@ from scipy import ndimage
 from vp_model.imaging.grid import World, spacing
 from vp_model.imaging.region import Region, common_grid, crop_region, empty_region
 
-CONNECTIVITY = 26
+CONNECTIVITY: Literal[26] = 26
 """Voxels that share a corner are connected."""
 
 
@@ -71,7 +74,7 @@ def components(region: Region) -> tuple[Region, ...]:
     """The connected parts, largest first; equal ones in the order of their first voxel."""
     if region.empty:
         return ()
-    labels = cc3d.connected_components(np.ascontiguousarray(region.voxels), connectivity=CONNECTIVITY)
+    labels = _labels(region)
     counts = np.bincount(labels.ravel())[1:]
     boxes = ndimage.find_objects(labels)
     parts = []
@@ -86,7 +89,7 @@ def component_sizes(region: Region) -> tuple[int, int]:
     """Number of connected parts, and voxels in all of their boxes together: what `components` would hold."""
     if region.empty:
         return 0, 0
-    labels = cc3d.connected_components(np.ascontiguousarray(region.voxels), connectivity=CONNECTIVITY)
+    labels = _labels(region)
     boxes = ndimage.find_objects(labels)
     return len(boxes), int(sum(np.prod([side.stop - side.start for side in box]) for box in boxes))
 
@@ -137,7 +140,11 @@ def distance_map(region: Region) -> NDArray[np.float32]:
     return signed
 
 
-def _combine(first: Region, second: Region, function) -> Region:  # type: ignore[no-untyped-def]
+def _combine(
+    first: Region,
+    second: Region,
+    function: Callable[[NDArray[np.bool_], NDArray[np.bool_]], NDArray[np.bool_]],
+) -> Region:
     """Boolean operation over the box that holds both, on their finest common lattice."""
     grid = common_grid((first, second))
     one, other = first.on(grid), second.on(grid)
@@ -157,10 +164,15 @@ def _combine(first: Region, second: Region, function) -> Region:  # type: ignore
     return crop_region(grid, (int(low[0]), int(low[1]), int(low[2])), function(*arrays))
 
 
-def _select(region: Region, keep) -> Region:  # type: ignore[no-untyped-def]
+def _labels(region: Region) -> NDArray[Any]:
+    """Numbers of the connected parts, from 1, in the box of a region."""
+    return cc3d.connected_components(np.ascontiguousarray(region.voxels), connectivity=CONNECTIVITY)
+
+
+def _select(region: Region, keep: Callable[[NDArray[np.int64]], NDArray[np.bool_]]) -> Region:
     if region.empty:
         return region
-    labels = cc3d.connected_components(np.ascontiguousarray(region.voxels), connectivity=CONNECTIVITY)
+    labels = _labels(region)
     kept = np.concatenate([[False], keep(np.bincount(labels.ravel())[1:])])
     return crop_region(region.grid, region.start, kept[labels])
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from vp_model.imaging.grid import Grid, Index, World, coverage, covered_box, lattice_offset, resample, to_world
+from vp_model.imaging.grid import Grid, Index, World, coverage, covered_box, lattice_offset, to_world
 
-THRESHOLD = 0.5
-"""Probability above which a voxel belongs to a region."""
+HALF = 0.5
+"""Share of a voxel from which it belongs to a region that was brought to its grid."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class Region:
         """The mask on the whole grid."""
         mask = np.zeros(self.grid.shape, dtype=np.bool_)
         if not self.empty:
-            mask[_slices(self.start, _shape(self.voxels))] = self.voxels
+            mask[box_slices(self.start, array_shape(self.voxels))] = self.voxels
         return mask
 
     def padded(self, margin: Sequence[int]) -> tuple[Index, NDArray[np.bool_]]:
@@ -73,10 +73,10 @@ class Region:
         """The region on another grid: the same voxels where the lattices agree, at least half-filled ones elsewhere."""
         if self.empty:
             return empty_region(grid)
-        offset = lattice_offset(self.world, grid.world, _shape(self.voxels))
+        offset = lattice_offset(self.world, grid.world, array_shape(self.voxels))
         if offset is not None:
             return crop_region(grid, *_clip(offset, self.voxels, grid.shape))
-        first, last = covered_box((0, 0, 0), _shape(self.voxels), self.world, grid.world)
+        first, last = covered_box((0, 0, 0), array_shape(self.voxels), self.world, grid.world)
         start = tuple(max(0, value) for value in first)
         stop = tuple(min(size, value) for size, value in zip(grid.shape, last, strict=True))
         shape = (stop[0] - start[0], stop[1] - start[1], stop[2] - start[2])
@@ -87,7 +87,7 @@ class Region:
         source = np.pad(self.voxels, 1)
         source_world = self.grid.box((self.start[0] - 1, self.start[1] - 1, self.start[2] - 1), (1, 1, 1)).world
         share = coverage(source, source_world, grid.box(begin, shape))
-        return crop_region(grid, begin, share >= THRESHOLD)
+        return crop_region(grid, begin, share >= HALF)
 
 
 def empty_region(grid: Grid) -> Region:
@@ -109,58 +109,7 @@ def crop_region(grid: Grid, start: Index, voxels: NDArray[np.bool_]) -> Region:
 def region_from_mask(mask: NDArray[np.bool_], world: World) -> Region:
     """The region of a mask (w, h, d) on its own grid."""
     voxels = np.ascontiguousarray(mask, dtype=np.bool_)
-    return crop_region(Grid(_shape(voxels), np.asarray(world, dtype=np.float64)), (0, 0, 0), voxels)
-
-
-def merge_probabilities(maps: Sequence[tuple[NDArray[np.float32], World]]) -> Region:
-    """One region for a session from the probability maps of its volumes (paper, A.3): the maximum, thresholded.
-
-    The maps are compared on the grid of the finest volume (smallest voxels; the first among equals), extended over
-    what the others found beyond its field of view; a map on another grid is resampled trilinearly. A linear
-    interpolation exceeds the threshold only next to a voxel that does, so only the boxes around those are computed.
-    """
-    if not maps:
-        raise ValueError("There is no probability map to merge.")
-    finest = min(maps, key=lambda item: abs(np.linalg.det(item[1][:3, :3])))
-    base = Grid(_shape(finest[0]), np.asarray(finest[1], dtype=np.float64))
-    found = [(region_from_mask(values > THRESHOLD, world), values, world) for values, world in maps]
-    boxes: list[tuple[Index, Index]] = []
-    for region, values, world in found:
-        if region.empty:
-            continue
-        offset = lattice_offset(region.world, base.world, _shape(region.voxels))
-        if offset is not None:
-            stop = tuple(first + size for first, size in zip(offset, region.voxels.shape, strict=True))
-            boxes.append((offset, (stop[0], stop[1], stop[2])))
-        else:
-            start = tuple(first - 1 for first in region.start)
-            shape = tuple(size + 2 for size in region.voxels.shape)
-            boxes.append(covered_box((start[0], start[1], start[2]), (shape[0], shape[1], shape[2]), world, base.world))
-    if not boxes:
-        return empty_region(base)
-    low = np.min([first for first, _ in boxes], axis=0)
-    high = np.max([last for _, last in boxes], axis=0)
-    begin = (int(low[0]), int(low[1]), int(low[2]))
-    shape = (int(high[0] - low[0]), int(high[1] - low[1]), int(high[2] - low[2]))
-    merged = np.zeros(shape, dtype=np.bool_)
-    for region, values, world in found:
-        if region.empty:
-            continue
-        offset = lattice_offset(region.world, base.world, _shape(region.voxels))
-        if offset is not None:
-            place = (offset[0] - begin[0], offset[1] - begin[1], offset[2] - begin[2])
-            merged[_slices(place, _shape(region.voxels))] |= region.voxels
-        else:
-            # The margin of 2 keeps the values beside the box, which the interpolation reaches.
-            source, source_world = _value_box(region, values, 2)
-            merged |= resample(source, source_world, base.box(begin, shape)) > THRESHOLD
-    before = tuple(min(0, value) for value in begin)
-    after = tuple(max(size, int(end)) for size, end in zip(base.shape, high, strict=True))
-    extended = base.box(
-        (before[0], before[1], before[2]),
-        (after[0] - before[0], after[1] - before[1], after[2] - before[2]),
-    )
-    return crop_region(extended, (begin[0] - before[0], begin[1] - before[1], begin[2] - before[2]), merged)
+    return crop_region(Grid(array_shape(voxels), np.asarray(world, dtype=np.float64)), (0, 0, 0), voxels)
 
 
 def common_grid(regions: Sequence[Region]) -> Grid:
@@ -169,15 +118,10 @@ def common_grid(regions: Sequence[Region]) -> Grid:
     low, high = np.zeros(3, dtype=int), np.asarray(base.shape)
     for region in regions:
         if not region.empty:
-            first, last = covered_box((0, 0, 0), _shape(region.voxels), region.world, base.world)
+            first, last = covered_box((0, 0, 0), array_shape(region.voxels), region.world, base.world)
             low, high = np.minimum(low, first), np.maximum(high, last)
     size = high - low
     return base.box((int(low[0]), int(low[1]), int(low[2])), (int(size[0]), int(size[1]), int(size[2])))
-
-
-def _value_box(region: Region, values: NDArray[np.float32], margin: int) -> tuple[NDArray[np.float32], World]:
-    start, voxels = region.padded([margin] * 3)
-    return values[_slices(start, _shape(voxels))], region.grid.box(start, _shape(voxels)).world
 
 
 def _clip(offset: Index, voxels: NDArray[np.bool_], shape: Index) -> tuple[Index, NDArray[np.bool_]]:
@@ -189,11 +133,11 @@ def _clip(offset: Index, voxels: NDArray[np.bool_], shape: Index) -> tuple[Index
     return (offset[0] + low[0], offset[1] + low[1], offset[2] + low[2]), inside
 
 
-def _shape(array: NDArray[Any]) -> Index:
+def array_shape(array: NDArray[Any]) -> Index:
     w, h, d = array.shape
     return int(w), int(h), int(d)
 
 
-def _slices(start: Index, shape: Index) -> tuple[slice, slice, slice]:
+def box_slices(start: Index, shape: Index) -> tuple[slice, slice, slice]:
     i, j, k = (slice(first, first + size) for first, size in zip(start, shape, strict=True))
     return i, j, k

@@ -50,10 +50,7 @@ def bounding_box(region: Region) -> tuple[Vector, Vector]:
 def oriented_extents(region: Region) -> tuple[Vector, NDArray[np.float64]]:
     """Extents along the region's own principal axes, longest first, and those axes as the columns of (3, 3)."""
     points = to_world(_voxels(region), region.world)
-    if len(points) == 1:
-        axes = np.eye(3)
-    else:
-        axes = np.linalg.eigh(np.cov(points.T))[1]
+    axes = np.eye(3) if len(points) == 1 else np.linalg.eigh(np.cov(points.T))[1]
     low, high = _span(region, axes)
     order = np.argsort(low - high)
     return _vector((high - low)[order]), axes[:, order]

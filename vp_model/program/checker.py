@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vp_model.program.errors import ProgramError
 from vp_model.program.operations import OPERATIONS
@@ -23,6 +23,8 @@ class Known:
     names: Mapping[str, Type]
     regions: frozenset[str]
     """Names that `segment` takes."""
+    dates: tuple[str, ...] = ()
+    """Dates that `visit` takes."""
 
 
 def check(statements: list[ast.stmt], known: Known) -> dict[str, Type]:
@@ -37,9 +39,28 @@ def check(statements: list[ast.stmt], known: Known) -> dict[str, Type]:
     return {name: kind for name, kind in names.items() if known.names.get(name) is not kind}
 
 
-def expression_type(node: ast.expr, known: Known) -> Type:
-    """The type of an expression."""
-    return _expression(node, known.names, known)
+def check_block(statements: list[ast.stmt], known: Known) -> dict[str, Type]:
+    """As `check`, for statements inside a block, where a name keeps its type."""
+    names = dict(known.names)
+    for statement in statements:
+        _statement(statement, names, known, nested=True)
+    return {name: kind for name, kind in names.items() if known.names.get(name) is not kind}
+
+
+def check_header(statement: ast.If | ast.For, known: Known, nested: bool) -> dict[str, Type]:
+    """Checks the first line of a block, and gives the names that exist inside it beyond those known: a loop's own."""
+    try:
+        if isinstance(statement, ast.If):
+            _condition(statement.test, known.names, known)
+            return {}
+        element = _expression(statement.iter, known.names, known).element
+        if element is None or not isinstance(statement.target, ast.Name):
+            raise ProgramError("A loop runs over a list.")
+        names = dict(known.names)
+        _define(statement.target.id, element, names, nested)
+        return {statement.target.id: element}
+    except ProgramError as error:
+        raise error.at(statement.lineno) from None
 
 
 def _statement(node: ast.stmt, names: dict[str, Type], known: Known, nested: bool) -> None:
@@ -52,7 +73,7 @@ def _statement(node: ast.stmt, names: dict[str, Type], known: Known, nested: boo
         elif isinstance(node, ast.Expr):
             _expression(node.value, names, known)
         elif isinstance(node, ast.If):
-            _condition(node.test, names, known)
+            check_header(node, replace(known, names=names), nested)
             inside, otherwise = dict(names), dict(names)
             for child in node.body:
                 _statement(child, inside, known, nested=True)
@@ -61,11 +82,7 @@ def _statement(node: ast.stmt, names: dict[str, Type], known: Known, nested: boo
             if node.orelse:  # a name that both branches define exists after them
                 names.update({name: kind for name, kind in inside.items() if otherwise.get(name) is kind})
         elif isinstance(node, ast.For) and isinstance(node.target, ast.Name):
-            element = _expression(node.iter, names, known).element
-            if element is None:
-                raise ProgramError("A loop runs over a list.")
-            inside = dict(names)
-            _define(node.target.id, element, inside, nested)
+            inside = {**names, **check_header(node, replace(known, names=names), nested)}
             for child in node.body:
                 _statement(child, inside, known, nested=True)
     except ProgramError as error:
@@ -163,9 +180,17 @@ def _call(node: ast.Call, name: str, names: Mapping[str, Type], known: Known) ->
     if operation is None:
         raise ProgramError(f"There is no operation {name}. These are: {', '.join(OPERATIONS)}.")
     pairs = match_arguments(operation, node.args)
+    selected: Type | None = None
     for parameter, argument in pairs:
-        _argument(operation, parameter, argument, names, known)
-    marked = [argument.left.id for _, argument in pairs if _is_marked(argument)]  # type: ignore[attr-defined]
+        kind = _argument(operation, parameter, argument, names, known)
+        if selected is not None and kind is not selected:
+            raise ProgramError(f"{name} takes a {selected} after this name, not a {kind}.")
+        selected = None
+        if parameter.selects is not None and isinstance(argument, ast.Constant):
+            selected = parameter.selects[str(argument.value)]
+    marked = [
+        ast.dump(argument.left) for _, argument in pairs if isinstance(argument, ast.BinOp) and _is_marked(argument)
+    ]
     if len(set(marked)) != len(marked):
         raise ProgramError(f"{name} takes each volume once.")
     return operation.result
@@ -191,24 +216,31 @@ def signature(operation: Operation) -> str:
     return f"{operation.name}({', '.join(written)})"
 
 
+def literal_choices(parameter: Parameter, known: Known) -> tuple[str, ...]:
+    """The quoted texts that a parameter takes."""
+    if parameter.regions:
+        return tuple(sorted(known.regions))
+    return known.dates if parameter.dates else parameter.choices
+
+
 def _argument(
     operation: Operation, parameter: Parameter, node: ast.expr, names: Mapping[str, Type], known: Known
-) -> None:
+) -> Type:
     where = f"{operation.name}: {parameter.name}"
     if parameter.modulated:
-        if not _is_marked(node):
+        if not isinstance(node, ast.BinOp) or not _is_marked(node):
             raise ProgramError(f"{where} is written as the name of a volume followed by <MOD>.")
-        node = node.left  # type: ignore[attr-defined]
+        node = node.left
     if parameter.literal:
-        value = node.value if isinstance(node, ast.Constant) else None
-        choices = tuple(sorted(known.regions)) if parameter.regions else parameter.choices
-        if not isinstance(value, str) or ((choices or parameter.regions) and value not in choices):
-            raise ProgramError(f"{where} is one of {', '.join(map(repr, choices)) or 'the quoted texts'}.")
-        return
+        choices = literal_choices(parameter, known)
+        if not isinstance(node, ast.Constant) or node.value not in choices:
+            raise ProgramError(f"{where} is one of {', '.join(map(repr, choices)) or 'none: there is nothing here'}.")
+        return Type.TEXT
     kind = _expression(node, names, known)
     if kind not in parameter.types:
         wanted = " or ".join(parameter.types)
         raise ProgramError(f"{where} takes a {wanted}, not a {kind}.")
+    return kind
 
 
 def _is_marked(node: ast.expr) -> bool:

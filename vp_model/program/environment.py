@@ -101,8 +101,9 @@ class ProgramEnvironment:
 
     @property
     def known(self) -> Known:
-        """Names defined so far, with their types, and the regions that can be segmented."""
-        return Known(dict(self.types), frozenset(self.state.targets))
+        """Names defined so far, with their types, the regions that can be segmented and the dates of the volumes."""
+        dates = {volume.visit for volume in self.state.volumes.values() if volume.visit}
+        return Known(dict(self.types), frozenset(self.state.targets), tuple(sorted(dates)))
 
     def check(self, code: str) -> dict[str, Type]:
         """The names that a step would define. ProgramError where it cannot run; nothing is run."""

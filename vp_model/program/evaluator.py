@@ -133,7 +133,8 @@ class Evaluator:
             raise ProgramError("Only a list has an index, and the index is a constant.")
         if not 0 <= position < len(items):
             raise ProgramError(f"The list has {len(items)} elements; there is none with index {position}.")
-        return items[position]
+        item: Value = items[position]
+        return item
 
     def _format(self, part: ast.expr) -> str:
         if isinstance(part, ast.FormattedValue):

@@ -10,16 +10,19 @@ from vp_model.program.types import LISTS, Operation, Parameter, Type
 from vp_model.program.vocabulary import AXES, REFUSALS, TASKS, reportable_names
 
 MAXIMUM_RADIUS = 100.0
-"""mm: the largest margin or structuring radius (exclusive of nothing that a head needs)."""
+"""mm: the largest margin or structuring radius."""
 
 _ROI = Parameter("roi", (Type.ROI,))
 _VOLUME = Parameter("volume", (Type.VOLUME,))
 _MARKED = Parameter("volumes", (Type.VOLUME,), modulated=True, repeated=True)
-_RADIUS = Parameter("mm", (Type.NUMBER,), minimum=0, maximum=MAXIMUM_RADIUS, pattern=r"[0-9]{1,2}(\.[0-9]{1,2})?")
-_SIZE = Parameter("mm3", (Type.NUMBER,), minimum=0, maximum=1e7, pattern=r"[0-9]{1,6}(\.[0-9])?")
+_RADIUS = Parameter("mm", (Type.NUMBER,), minimum=0, maximum=MAXIMUM_RADIUS, pattern=r"(0|[1-9][0-9]?)(\.[0-9]{1,2})?")
+_SIZE = Parameter("mm3", (Type.NUMBER,), minimum=0, maximum=1e7, pattern=r"(0|[1-9][0-9]{0,5})(\.[0-9])?")
 _THRESHOLD = Parameter("threshold", (Type.QUANTITY, Type.NUMBER))
 _BEFORE = Parameter("before", (Type.QUANTITY,))
 _AFTER = Parameter("after", (Type.QUANTITY,))
+
+_KINDS = {"quantity": Type.QUANTITY, "point": Type.POINT, "box": Type.QUANTITIES}
+_REPORTED = MappingProxyType({name: _KINDS[kind] for name, kind in reportable_names().items()})
 
 
 def _choice(name: str, choices: tuple[str, ...]) -> Parameter:
@@ -47,8 +50,8 @@ _ROWS = (
     Operation("earliest", (_ROI,), Type.VISIT, "", "The first session of a region.", regions.earliest),
     Operation("latest", (_ROI,), Type.VISIT, "", "The last session of a region.", regions.latest),
     Operation(
-        "visit", (Parameter("date", (Type.TEXT,), pattern=r"[12][0-9]{3}-[01][0-9]-[0-3][0-9]"),), Type.VISIT, "",
-        "The session of a date, YYYY-MM-DD.", regions.visit,
+        "visit", (Parameter("date", (Type.TEXT,), dates=True),), Type.VISIT, "",
+        "The session of a date (YYYY-MM-DD) on which one of the volumes was acquired.", regions.visit,
     ),
     Operation(
         "at", (_ROI, Parameter("visit", (Type.VISIT,))), Type.ROI, "", "The region in one session.", regions.at
@@ -136,7 +139,7 @@ _ROWS = (
         (
             _ROI,
             _VOLUME,
-            Parameter("percent", (Type.NUMBER,), minimum=0, maximum=100, pattern=r"[0-9]{1,2}(\.[0-9])?"),
+            Parameter("percent", (Type.NUMBER,), minimum=0, maximum=100, pattern=r"(0|[1-9][0-9]?)(\.[0-9])?"),
         ),
         Type.QUANTITY, "", "A percentile of a volume's values in a region.", measures.percentile_intensity, cost=2,
     ),
@@ -180,7 +183,7 @@ _ROWS = (
     Operation(
         "report",
         (
-            _choice("name", reportable_names()),
+            Parameter("name", (Type.TEXT,), choices=tuple(reportable_names()), selects=_REPORTED),
             Parameter("value", (Type.QUANTITY, Type.POINT, Type.QUANTITIES)),
         ),
         Type.NOTHING, "", "Gives a measurement out, under one of the known names.", effects.report,

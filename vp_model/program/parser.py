@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
+from collections import Counter
 
 from vp_model.program.errors import ProgramError
 from vp_model.program.state import Limits
@@ -15,6 +16,7 @@ MARKER = "<MOD>"
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z", re.ASCII)
 _MARKED_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*<MOD>", re.ASCII)
+_QUOTED = re.compile(r""" "[^"\n]*" | '[^'\n]*' """, re.VERBOSE)
 _STATEMENTS = (ast.Assign, ast.Expr, ast.If, ast.For, ast.Pass)
 _EXPRESSIONS = (
     ast.BinOp,
@@ -94,6 +96,7 @@ def parse(code: str, limits: Limits | None = None) -> list[ast.stmt]:
         raise ProgramError(f"Not a program: {error.msg}.", error.lineno or 0) from None
     except (ValueError, RecursionError, MemoryError):
         raise ProgramError("Not a program: it cannot be read.") from None
+    _check_look_alikes(code, tree)
     for statement in tree.body:
         _check_statement(statement, bounds, 1)
     return tree.body
@@ -107,16 +110,27 @@ def marker_count(code: str) -> int:
 def _check_characters(code: str) -> None:
     for number, line in enumerate(code.split("\n"), start=1):
         for character in line:
-            if character == "@":
-                raise ProgramError("The character '@' is not part of the language.", number)
-            if not character.isprintable() or (not character.isascii() and not _in_text(line, character)):
-                raise ProgramError(f"The character U+{ord(character):04X} is not part of the language.", number)
+            if character in "@\\" or not character.isprintable():
+                shown = repr(character) if character.isascii() and character.isprintable() else _code_point(character)
+                raise ProgramError(f"The character {shown} is not part of the language.", number)
 
 
-def _in_text(line: str, character: str) -> bool:
-    """Whether every occurrence of a non-ASCII character may be inside quotes: the tree is checked again for names."""
-    outside = re.sub(r'"[^"]*"|\'[^\']*\'', "", line)
-    return character not in outside
+def _check_look_alikes(code: str, tree: ast.Module) -> None:
+    """Characters beyond ASCII stand in texts only: CPython normalises identifiers (NFKC), so `ｖolume` is `volume`.
+
+    There are no escapes, so what the texts of the tree hold is what the code holds, or some of it stands elsewhere.
+    """
+    beyond = Counter(character for character in code if not character.isascii())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            beyond.subtract(character for character in node.value if not character.isascii())
+    for character, count in beyond.items():
+        if count:
+            raise ProgramError(f"The character {_code_point(character)} can stand in a quoted text only.")
+
+
+def _code_point(character: str) -> str:
+    return f"U+{ord(character):04X}"
 
 
 def _number_markers(code: str) -> str:
@@ -131,6 +145,7 @@ def _number_markers(code: str) -> str:
 
 def _check_nesting(text: str, depth: int) -> None:
     """Brackets, indentation and chains of prefixes, counted before CPython's own parser recurses over them."""
+    text = _QUOTED.sub('""', text)
     open_brackets = 0
     for number, line in enumerate(text.split("\n"), start=1):
         if len(line) - len(line.lstrip(" ")) > 8 * depth:
@@ -142,7 +157,7 @@ def _check_nesting(text: str, depth: int) -> None:
                     raise ProgramError("Expressions are nested too deeply.", number)
             elif character in ")]}":
                 open_brackets -= 1
-    if re.search(r"(?:[-+~]\s*|not\s+){%d,}" % (4 * depth), text):
+    if re.search(rf"(?:[-+~]\s*|not\s+){{{4 * depth},}}", text):
         raise ProgramError("Expressions are nested too deeply.")
 
 
@@ -230,7 +245,6 @@ def _check_format(node: ast.FormattedValue) -> None:
 
 
 def _check_name(name: str, line: int) -> None:
-    """CPython normalises identifiers (NFKC) before the tree is made: look-alikes were refused as characters."""
     if not _NAME.match(name) or "__" in name:
         raise ProgramError(f"{name[:64]!a} is not a name: letters, digits and single underscores.", line)
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp_model.imaging import intensity, morphology
-from vp_model.imaging.region import Region, merge_probabilities
+from vp_model.imaging.merge import merge_probabilities
+from vp_model.imaging.region import Region
 from vp_model.outcome import InputVolume, Side
 from vp_model.program.errors import ProgramError
 from vp_model.program.state import State

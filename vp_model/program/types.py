@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -54,12 +54,16 @@ class Parameter:
     types: tuple[Type, ...]
     choices: tuple[str, ...] = ()
     """A text parameter that must be written as one of these literals."""
+    selects: Mapping[str, Type] | None = None
+    """For each choice, the type that the next parameter then has."""
     regions: bool = False
     """A text literal that names a region which the loaded weights can find."""
+    dates: bool = False
+    """A text literal that is the date of one of the volumes."""
     minimum: float | None = None
     maximum: float | None = None
     pattern: str = ""
-    """Regular expression of a number or text literal, for the grammar."""
+    """Regular expression of a number within the bounds, for the grammar."""
     modulated: bool = False
     """A volume followed by `<MOD>`."""
     repeated: bool = False
@@ -84,8 +88,6 @@ class Operation:
     implementation: Callable[..., Value]
     cost: int = 1
     """Fuel that a call burns."""
-    grows: float = 1.0
-    """Bytes that a call may hold, as a multiple of its regions and images after growth by its mm argument."""
 
 
 def type_of(value: Value) -> Type:

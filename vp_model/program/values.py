@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -175,7 +176,7 @@ Value = (
     | int
     | float
     | str
-    | list["Value"]
+    | Sequence["Value"]
     | None
 )
 

@@ -82,6 +82,6 @@ def measurement_names() -> Mapping[str, MeasurementName]:
     return MappingProxyType(names)
 
 
-def reportable_names() -> tuple[str, ...]:
-    """The names that a program may give to `report`."""
-    return tuple(name for name, entry in measurement_names().items() if entry.kind != "part")
+def reportable_names() -> dict[str, str]:
+    """The names that a program may give to `report`, with their kind."""
+    return {name: entry.kind for name, entry in measurement_names().items() if entry.kind != "part"}
