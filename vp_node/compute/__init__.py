@@ -1,0 +1,1 @@
+"""The process that decodes pixels and runs the model: the only one that does, killable and confined."""

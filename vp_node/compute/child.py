@@ -1,0 +1,193 @@
+"""`python -m vp_node.compute.child`: decodes pixels, loads the model and runs it; one job at a time, kept warm.
+
+The parent writes one JSON object a line to standard input (`{"id", "type", "job"}`, where `job` is the path of a JSON
+file) and reads one a line from standard output (`{"id", "event": "progress" | "done" | "failed", …}`). Nothing else is
+written to standard output: what libraries print goes to standard error, which the parent does not keep. When standard
+input ends, the parent is gone and the process ends, whatever it is doing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import faulthandler
+import importlib
+import json
+import os
+import queue
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from vp_node.compute.codec import PlanJob, RunJob
+from vp_node.compute.confinement import confine
+from vp_node.compute.failure import FailureKind
+
+DEFAULT_AGENT = "vp_model.agent:Agent.load"
+
+Send = Callable[[dict[str, Any]], None]
+
+
+def main() -> None:
+    arguments = _arguments()
+    missing = confine(arguments.memory_bytes, arguments.output_bytes, arguments.device != "cpu")
+    faulthandler.enable()
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    lock = threading.Lock()
+
+    def send(message: dict[str, Any]) -> None:
+        with lock:
+            _write_line(channel, message)
+
+    requests: queue.Queue[dict[str, Any]] = queue.Queue()
+    threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
+    send({"event": "ready", "missing": list(missing)})
+    _serve(requests, send, lambda: _load_agent(arguments))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--agent", default=DEFAULT_AGENT, help="module:callable that takes a checkpoint folder or None")
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--memory-bytes", type=int, required=True)
+    parser.add_argument("--output-bytes", type=int, required=True)
+    return parser.parse_args()
+
+
+def _read_requests(requests: queue.Queue[dict[str, Any]]) -> None:
+    for line in sys.stdin:
+        requests.put(json.loads(line))
+    os._exit(0)
+
+
+def _write_line(channel: TextIO, message: dict[str, Any]) -> None:
+    channel.write(json.dumps(message) + "\n")
+    channel.flush()
+
+
+def _load_agent(arguments: argparse.Namespace) -> Any:
+    import torch
+
+    torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
+    module, _, path = arguments.agent.partition(":")
+    factory: Any = importlib.import_module(module)
+    for name in path.split("."):
+        factory = getattr(factory, name)
+    if arguments.device == "cpu":
+        return factory(arguments.checkpoint)
+    return factory(arguments.checkpoint, device=arguments.device)
+
+
+def _serve(requests: queue.Queue[dict[str, Any]], send: Send, load: Callable[[], Any]) -> None:
+    agent: Any = None
+    while True:
+        request = requests.get()
+        identifier = request["id"]
+        try:
+            if agent is None:
+                send({"id": identifier, "event": "progress", "message": "loading the model"})
+                agent = load()
+            job = json.loads(Path(request["job"]).read_text(encoding="utf-8")) if request.get("job") else {}
+            answer = _JOBS[request["type"]](agent, job, lambda text: _progress(send, identifier, text))
+        except BaseException as error:  # noqa: BLE001 (the process's boundary: every failure is told to the parent)
+            kind, message = describe(error)
+            if agent is None and kind == "internal":
+                kind = "start"
+            send({"id": identifier, "event": "failed", "kind": kind, "message": message})
+            if kind in ("memory", "internal"):
+                os._exit(1)  # the parent starts a new process for the next job
+        else:
+            send({"id": identifier, "event": "done", **answer})
+
+
+def _progress(send: Send, identifier: int, text: str) -> None:
+    send({"id": identifier, "event": "progress", "message": text})
+
+
+def _run(agent: Any, data: dict[str, Any], progress: Callable[[str], None]) -> dict[str, Any]:
+    import torch
+
+    from vp_model.volume import Volume
+    from vp_node.studies.pixels import load_voxels
+
+    job = RunJob.from_json(data)
+    volumes = []
+    for number, chosen in enumerate(job.volumes, 1):
+        progress(f"decoding volume {number} of {len(job.volumes)}")
+        voxels = load_voxels(chosen.volume)
+        volumes.append(
+            Volume(
+                features=torch.from_numpy(voxels)[None],
+                world=chosen.volume.world,
+                name=chosen.name,
+                kind=chosen.volume.kind,
+                visit=chosen.volume.visit,
+                session=chosen.session,
+            )
+        )
+    progress("running the model")
+    outcome = agent.run(job.prompt, volumes, progress=lambda *_: progress("running the model"))
+    outcome.save(job.output)
+    return {"status": outcome.status}
+
+
+def _plan(agent: Any, data: dict[str, Any], progress: Callable[[str], None]) -> dict[str, Any]:
+    job = PlanJob.from_json(data)
+    return {"plan": asdict(agent.plan(job.prompt, list(job.volumes)))}
+
+
+def _identity(agent: Any, data: dict[str, Any], progress: Callable[[str], None]) -> dict[str, Any]:
+    return {"identity": asdict(agent.identity)}
+
+
+_JOBS: dict[str, Callable[[Any, dict[str, Any], Callable[[str], None]], dict[str, Any]]] = {
+    "run": _run,
+    "plan": _plan,
+    "identity": _identity,
+}
+
+
+def describe(error: BaseException) -> tuple[FailureKind, str]:
+    """What went wrong, without the text of errors that may quote a data set."""
+    from vp_model.program.errors import ProgramError
+    from vp_node.studies.pixels import PixelError
+
+    if isinstance(error, PixelError):
+        return "input", str(error)
+    if isinstance(error, ProgramError):
+        return "program", str(error)
+    if isinstance(error, MemoryError) or _is_allocation_failure(error):
+        return "memory", "The compute process ran out of the memory that compute.memory_limit_gb allows."
+    if isinstance(error, OSError) and error.errno in (errno.EFBIG, errno.ENOSPC, errno.EDQUOT):
+        return "output", "The outcome is larger than compute.output_limit_gb or the free disk space."
+    return "internal", f"{type(error).__name__} in {place_of(error)}"
+
+
+def place_of(error: BaseException) -> str:
+    """`package/module.py:123` of the innermost frame in this project's code, or of the innermost of all."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return "an unknown place"
+    own = [frame for frame in frames if "vp_node" in frame.filename or "vp_model" in frame.filename]
+    frame = (own or list(frames))[-1]
+    path = Path(frame.filename)
+    return f"{path.parent.name}/{path.name}:{frame.lineno}"
+
+
+def _is_allocation_failure(error: BaseException) -> bool:
+    """torch has no type of its own for a failed allocation on the CPU."""
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text or "bad_alloc" in text
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""What crosses the pipe between the node and its compute process, as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vp_model.outcome import InputVolume
+from vp_node.studies.model import ChosenVolume, FrameReference, SourceVolume
+
+
+@dataclass(frozen=True)
+class RunJob:
+    """A prompt to run on volumes, and where to write the outcome."""
+
+    prompt: str
+    volumes: tuple[ChosenVolume, ...]
+    output: Path
+    """A folder that exists and is empty."""
+
+    def to_json(self) -> dict[str, Any]:
+        volumes = [
+            {"name": item.name, "session": item.session, "volume": volume_to_json(item.volume)}
+            for item in self.volumes
+        ]
+        return {"prompt": self.prompt, "volumes": volumes, "output": str(self.output)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> RunJob:
+        volumes = tuple(
+            ChosenVolume(item["name"], item["session"], volume_from_json(item["volume"])) for item in data["volumes"]
+        )
+        return cls(data["prompt"], volumes, Path(data["output"]))
+
+
+@dataclass(frozen=True)
+class PlanJob:
+    """A prompt to plan, without pixels: a dry run."""
+
+    prompt: str
+    volumes: tuple[InputVolume, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"prompt": self.prompt, "volumes": [asdict(volume) for volume in self.volumes]}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> PlanJob:
+        return cls(data["prompt"], tuple(InputVolume(**item) for item in data["volumes"]))
+
+
+def input_volumes(chosen: tuple[ChosenVolume, ...]) -> tuple[InputVolume, ...]:
+    """What the model is told about the volumes of a set."""
+    return tuple(
+        InputVolume(
+            name=item.name,
+            kind=item.volume.kind,
+            visit=item.volume.visit.isoformat() if item.volume.visit else "",
+            session=item.session,
+        )
+        for item in chosen
+    )
+
+
+def volume_to_json(volume: SourceVolume, relative_to: Path | None = None) -> dict[str, Any]:
+    """`SourceVolume` as plain values.
+
+    Args:
+        relative_to: the node's data folder, where paths in it are to be written relative to it.
+    """
+    frames = [
+        [frame.sop_instance_uid, frame.sop_class_uid, str(_relative(frame.path, relative_to)), frame.frame_number]
+        for frame in volume.frames
+    ]
+    return {
+        **{name: getattr(volume, name) for name in _PLAIN_FIELDS},
+        "evidence": list(volume.evidence),
+        "shape": list(volume.shape),
+        "world": volume.world.tolist(),
+        "frames": frames,
+        "visit": volume.visit.isoformat() if volume.visit else None,
+        "flags": list(volume.flags),
+        "splits": [list(split) for split in volume.splits],
+    }
+
+
+def volume_from_json(data: dict[str, Any], folder: Path | None = None) -> SourceVolume:
+    """The inverse of `volume_to_json`.
+
+    Args:
+        folder: what relative paths are relative to.
+    """
+    base = folder or Path()
+    columns, rows, slices = data["shape"]
+    return SourceVolume(
+        **{name: data[name] for name in _PLAIN_FIELDS},
+        evidence=tuple(data["evidence"]),
+        shape=(columns, rows, slices),
+        world=np.asarray(data["world"], dtype=np.float64),
+        frames=tuple(
+            FrameReference(instance, sop_class, base / path, number) for instance, sop_class, path, number in data["frames"]
+        ),
+        visit=date.fromisoformat(data["visit"]) if data["visit"] else None,
+        flags=tuple(data["flags"]),
+        splits=tuple((what, value) for what, value in data["splits"]),
+    )
+
+
+_PLAIN_FIELDS = (
+    "identifier",
+    "patient_key",
+    "study_instance_uid",
+    "series_instance_uid",
+    "series_number",
+    "series_description",
+    "frame_of_reference_uid",
+    "modality",
+    "kind",
+    "contrast",
+)
+
+
+def _relative(path: Path, folder: Path | None) -> Path:
+    if folder is not None and path.is_relative_to(folder):
+        return path.relative_to(folder)
+    return path

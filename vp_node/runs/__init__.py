@@ -1,0 +1,1 @@
+"""The durable workflow of a run, and when it happens."""
