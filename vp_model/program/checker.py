@@ -47,8 +47,11 @@ def check_block(statements: list[ast.stmt], known: Known) -> dict[str, Type]:
     return {name: kind for name, kind in names.items() if known.names.get(name) is not kind}
 
 
-def check_header(statement: ast.If | ast.For, known: Known, nested: bool) -> dict[str, Type]:
-    """Checks the first line of a block, and gives the names that exist inside it beyond those known: a loop's own."""
+def check_header(statement: ast.If | ast.For, known: Known) -> dict[str, Type]:
+    """Checks the first line of a block, and gives the names that exist inside it beyond those known: a loop's own.
+
+    A loop's name that was known before keeps its type: after the loop it still has it.
+    """
     try:
         if isinstance(statement, ast.If):
             _condition(statement.test, known.names, known)
@@ -57,7 +60,7 @@ def check_header(statement: ast.If | ast.For, known: Known, nested: bool) -> dic
         if element is None or not isinstance(statement.target, ast.Name):
             raise ProgramError("A loop runs over a list.")
         names = dict(known.names)
-        _define(statement.target.id, element, names, nested)
+        _define(statement.target.id, element, names, nested=True)
         return {statement.target.id: element}
     except ProgramError as error:
         raise error.at(statement.lineno) from None
@@ -73,7 +76,7 @@ def _statement(node: ast.stmt, names: dict[str, Type], known: Known, nested: boo
         elif isinstance(node, ast.Expr):
             _expression(node.value, names, known)
         elif isinstance(node, ast.If):
-            check_header(node, replace(known, names=names), nested)
+            check_header(node, replace(known, names=names))
             inside, otherwise = dict(names), dict(names)
             for child in node.body:
                 _statement(child, inside, known, nested=True)
@@ -82,7 +85,7 @@ def _statement(node: ast.stmt, names: dict[str, Type], known: Known, nested: boo
             if node.orelse:  # a name that both branches define exists after them
                 names.update({name: kind for name, kind in inside.items() if otherwise.get(name) is kind})
         elif isinstance(node, ast.For) and isinstance(node.target, ast.Name):
-            inside = {**names, **check_header(node, replace(known, names=names), nested)}
+            inside = {**names, **check_header(node, replace(known, names=names))}
             for child in node.body:
                 _statement(child, inside, known, nested=True)
     except ProgramError as error:

@@ -72,7 +72,8 @@ class Parameter:
 
     @property
     def literal(self) -> bool:
-        return bool(self.choices) or self.regions or (self.types == (Type.TEXT,) and bool(self.pattern))
+        """Whether the argument is a quoted text from a list."""
+        return bool(self.choices) or self.regions or self.dates
 
 
 @dataclass(frozen=True)

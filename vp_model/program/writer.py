@@ -122,7 +122,7 @@ class ProgramWriter:
             raise ProgramError("A line holds one statement.")
         node = tree[0]
         if header and isinstance(node, ast.If | ast.For):
-            inside = {**names, **check_header(node, known, nested=level > 0)}
+            inside = {**names, **check_header(node, known)}
             self._close(level, names)
             self._blocks.append(_Block("if" if isinstance(node, ast.If) else "for", inside))
             return
