@@ -12,6 +12,8 @@ from vp_model.imaging.intensity import Image
 from vp_model.outcome import InputVolume, ModelIdentity
 from vp_model.program.environment import Limits, ProgramEnvironment, Target
 
+Corner = tuple[float, float, float]
+Box = tuple[Corner, Corner]
 MODEL = ModelIdentity("test", "0", "0" * 64)
 TARGETS = {
     "hippocampus": Target("hippocampus", ("left", "right")),
@@ -99,7 +101,7 @@ if count(lesions) > 0:
 class BoxVision:
     """Finds the boxes that it is given: name → (start, shape) in RAS mm, by volume where they differ."""
 
-    def __init__(self, images: Mapping[str, Image], boxes: Mapping[str, object] | None = None) -> None:
+    def __init__(self, images: Mapping[str, Image], boxes: Mapping[str, Box] | None = None) -> None:
         self.images = images
         self.boxes = boxes or {
             "left hippocampus": ((-10, 0, 0), (-4, 6, 5)),
@@ -120,7 +122,7 @@ class BoxVision:
         box = self.boxes.get(f"{name}@{volume}", self.boxes.get(name))
         if box is None:
             return np.zeros(image.voxels.shape, np.float32)
-        low, high = box  # type: ignore[misc]
+        low, high = box
         indices = np.stack(np.meshgrid(*map(np.arange, image.voxels.shape), indexing="ij"), axis=-1)
         points = indices @ image.world[:3, :3].T + image.world[:3, 3]
         inside = np.all((points >= np.asarray(low)) & (points < np.asarray(high)), axis=-1)
@@ -140,7 +142,7 @@ def make_images(spacing: tuple[float, float, float] = (1.0, 1.0, 2.0)) -> dict[s
 
 
 def make_environment(
-    boxes: Mapping[str, object] | None = None,
+    boxes: Mapping[str, Box] | None = None,
     limits: Limits | None = None,
     volumes: Sequence[InputVolume] = VOLUMES,
 ) -> ProgramEnvironment:

@@ -115,13 +115,29 @@ def region_from_mask(mask: NDArray[np.bool_], world: World) -> Region:
 def common_grid(regions: Sequence[Region]) -> Grid:
     """The finest lattice among regions, reaching over all that they hold."""
     base = min((region.grid for region in regions), key=lambda grid: grid.voxel_volume)
-    low, high = np.zeros(3, dtype=int), np.asarray(base.shape)
-    for region in regions:
-        if not region.empty:
-            first, last = covered_box((0, 0, 0), array_shape(region.voxels), region.world, base.world)
-            low, high = np.minimum(low, first), np.maximum(high, last)
+    first, last = _covered(regions, base)
+    low, high = np.minimum(first, 0), np.maximum(last, base.shape)
     size = high - low
     return base.box((int(low[0]), int(low[1]), int(low[2])), (int(size[0]), int(size[1]), int(size[2])))
+
+
+def combined_size(regions: Sequence[Region]) -> int:
+    """Voxels of the box, on the finest lattice among regions, that holds all of them."""
+    base = min((region.grid for region in regions), key=lambda grid: grid.voxel_volume)
+    first, last = _covered(regions, base)
+    return int(np.prod(last - first))
+
+
+def _covered(regions: Sequence[Region], base: Grid) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Box of the base lattice that holds all regions: first index, and one past the last."""
+    boxes = [
+        covered_box((0, 0, 0), array_shape(region.voxels), region.world, base.world)
+        for region in regions
+        if not region.empty
+    ]
+    if not boxes:
+        return np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
+    return np.min([box[0] for box in boxes], axis=0), np.max([box[1] for box in boxes], axis=0)
 
 
 def _clip(offset: Index, voxels: NDArray[np.bool_], shape: Index) -> tuple[Index, NDArray[np.bool_]]:

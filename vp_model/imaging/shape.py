@@ -26,7 +26,14 @@ class EmptyRegionError(ValueError):
 
 
 def center_of_mass(region: Region) -> Vector:
-    return _vector(to_world(_voxels(region).mean(axis=0, keepdims=True), region.world)[0])
+    """Mean of the voxel centres, from the number of voxels in each plane."""
+    _check(region)
+    mean = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        planes = np.count_nonzero(region.voxels, axis=others)
+        mean.append(float(np.dot(planes, np.arange(planes.size)) / planes.sum()))
+    return _vector(to_world(np.array([mean]), region.world)[0])
 
 
 def extent(region: Region, axis: int) -> tuple[float, tuple[Vector, Vector]]:
@@ -49,7 +56,8 @@ def bounding_box(region: Region) -> tuple[Vector, Vector]:
 
 def oriented_extents(region: Region) -> tuple[Vector, NDArray[np.float64]]:
     """Extents along the region's own principal axes, longest first, and those axes as the columns of (3, 3)."""
-    points = to_world(_voxels(region), region.world)
+    _check(region)
+    points = region.points()
     axes = np.eye(3) if len(points) == 1 else np.linalg.eigh(np.cov(points.T))[1]
     low, high = _span(region, axes)
     order = np.argsort(low - high)
@@ -83,7 +91,7 @@ def surface_area(region: Region) -> float:
     (Voronoi cells in mm, so anisotropic and sheared lattices are weighted correctly). Lehmann and Legland 2012,
     "Efficient N-dimensional surface estimation using Crofton formula and run-length encoding".
     """
-    _voxels(region)
+    _check(region)
     matrix = region.grid.world[:3, :3]
     steps = np.array([step for step in product((-1, 0, 1), repeat=3) if step != (0, 0, 0)])
     vectors = steps @ matrix.T
@@ -99,34 +107,38 @@ def surface_area(region: Region) -> float:
     return 2 * total * region.grid.voxel_volume
 
 
-def _voxels(region: Region) -> NDArray[np.int64]:
+def _check(region: Region) -> None:
     if region.empty:
         raise EmptyRegionError("The region is empty: it has no shape.")
-    return region.indices()
 
 
 def _span(region: Region, axes: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Lowest and highest projection of the voxel corners on each column of `axes` (3, 3)."""
-    projected = to_world(_voxels(region), region.world) @ axes
+    projected = to_world(_outer_voxels(region), region.world) @ axes
     half = 0.5 * np.abs(region.grid.world[:3, :3].T @ axes).sum(axis=0)
     return projected.min(axis=0) - half, projected.max(axis=0) + half
 
 
-def _outer_corners(region: Region) -> NDArray[np.float64]:
-    """Corners, in RAS mm, of the first and last voxel of each column along the box's longest axis."""
-    _voxels(region)
+def _outer_voxels(region: Region) -> NDArray[np.int64]:
+    """Indices (n, 3) of the first and last voxel of each column along the box's longest axis.
+
+    A linear function of position is greatest and least at one of these.
+    """
+    _check(region)
     axis = int(np.argmax(region.voxels.shape))
     voxels = np.moveaxis(region.voxels, axis, -1)
     rows = np.argwhere(voxels.any(axis=-1))
     columns = voxels[rows[:, 0], rows[:, 1]]
     first = columns.argmax(axis=1)
     last = columns.shape[1] - 1 - columns[:, ::-1].argmax(axis=1)
-    ends = np.concatenate([np.column_stack([rows, first]), np.column_stack([rows, last])])
-    centres = ends[:, [0, 1, 2]].copy()
-    order = [position for position in range(3) if position != axis]
-    centres[:, order[0]], centres[:, order[1]], centres[:, axis] = ends[:, 0], ends[:, 1], ends[:, 2]
+    ends = np.concatenate([np.insert(rows, axis, first, axis=1), np.insert(rows, axis, last, axis=1)])
+    return np.unique(ends, axis=0)
+
+
+def _outer_corners(region: Region) -> NDArray[np.float64]:
+    """The eight corners, in RAS mm, of each outer voxel: all vertices of the convex hull are among them."""
     offsets = np.array(list(product((-0.5, 0.5), repeat=3)))
-    corners = np.unique((centres[:, None, :] + offsets).reshape(-1, 3), axis=0)
+    corners = np.unique((_outer_voxels(region)[:, None, :] + offsets).reshape(-1, 3), axis=0)
     return to_world(corners, region.world)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from vp_model.imaging import intensity, morphology
@@ -40,7 +41,8 @@ def refuse(state: State, reason: str) -> None:
 def crop(state: State, reference: VolumeReference, roi: Roi, margin: float) -> DerivedImage:
     image, chosen, region = _chosen(state, reference, roi)
     if region.on(image.grid).empty:
-        raise ProgramError(f"{roi.label()} was not found on {reference.volume.name}: there is nothing to crop to.")
+        reason = f"{roi.label()} was not found on {reference.volume.name}: there is nothing to crop to"
+        return DerivedImage("crop", reference.volume, image, chosen, missing=reason)
     _, shape = intensity.cropped_box(image.grid, region, margin)
     state.reserve(4 * shape[0] * shape[1] * shape[2])
     return DerivedImage("crop", reference.volume, intensity.crop(image, region, margin), chosen)
@@ -78,7 +80,7 @@ def show(state: State, roi: Roi) -> None:
             _say(state, Text(f"{label} was not found ({part.visit}).", "", roi.structure, part.side), (part,))
 
 
-def report(state: State, name: str, value: Quantity | Point | list[Value]) -> None:
+def report(state: State, name: str, value: Quantity | Point | Sequence[Value]) -> None:
     entry = measurement_names()[name]
     for part, quantity in _named(entry, value):
         state.room()
@@ -95,7 +97,7 @@ def report(state: State, name: str, value: Quantity | Point | list[Value]) -> No
         state.findings.reported.append(Reported(part, quantity))
 
 
-def _named(entry: MeasurementName, value: Quantity | Point | list[Value]) -> list[tuple[str, Quantity]]:
+def _named(entry: MeasurementName, value: Quantity | Point | Sequence[Value]) -> list[tuple[str, Quantity]]:
     """The quantities to report, with their names."""
     if entry.kind == "point":
         if not isinstance(value, Point):
@@ -117,7 +119,10 @@ def _named(entry: MeasurementName, value: Quantity | Point | list[Value]) -> lis
 
 def save(state: State, image: DerivedImage) -> None:
     state.room()
-    if all(saved is not image for saved in state.findings.saved):
+    if image.missing:
+        date = image.source.visit
+        _say(state, Text(f"{image.missing}.", "", image.roi.structure, image.roi.side, date), image.roi.parts)
+    elif all(saved is not image for saved in state.findings.saved):
         state.findings.saved.append(image)
 
 

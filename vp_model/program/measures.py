@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date
 
@@ -18,10 +18,10 @@ from vp_model.program.values import (
     Point,
     Quantity,
     Roi,
+    RoiList,
     Source,
     Value,
     VolumeReference,
-    joined_side,
     missing_quantity,
 )
 
@@ -88,16 +88,14 @@ def percentile_intensity(state: State, roi: Roi, reference: VolumeReference, per
     return _statistic(state, roi, reference, lambda values: np.percentile(values, percentile))
 
 
-def count(state: State, items: list[Value]) -> Quantity:
+def count(state: State, items: Sequence[Value]) -> Quantity:
     """The number of elements, measured on the regions that they are."""
     source = Source()
-    rois = [item for item in items if isinstance(item, Roi)]
-    if rois:
-        parts = tuple(part for roi in rois for part in roi.parts)
-        found = tuple(sorted({part.visit for part in parts}))
-        experimental = any(roi.experimental for roi in rois)
-        side = joined_side(tuple(roi.side for roi in rois))
-        source = Source(rois[0].structure, side, rois[0].structure, found, parts, experimental=experimental)
+    if isinstance(items, RoiList):
+        whole = items.origin
+        source = Source(whole.structure, whole.side, whole.label(), whole.visits, whole.parts)
+        pieces = tuple(part for roi in items for part in roi.parts)
+        source = replace(source, parts=(*whole.parts, *pieces), experimental=whole.experimental)
     return Quantity(float(len(items)), NO_UNIT, source)
 
 
@@ -136,7 +134,7 @@ def per_year(state: State, change: Quantity) -> Quantity:
 
 
 def _percent(first: Quantity, second: Quantity, divisor: Quantity, compute: Callable[[], float]) -> Quantity:
-    source = _pair(first, second)
+    source = replace(_pair(first, second), label=first.source.label)
     if first.missing or second.missing:
         return missing_quantity(first.missing or second.missing, "%", source)
     if divisor.value == 0:

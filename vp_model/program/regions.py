@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from vp_model.imaging import intensity, morphology
 from vp_model.imaging.merge import merge_probabilities
-from vp_model.imaging.region import Region
+from vp_model.imaging.region import Region, combined_size
 from vp_model.outcome import InputVolume, Side
 from vp_model.program.errors import ProgramError
 from vp_model.program.state import State
-from vp_model.program.values import Encoding, Part, Quantity, Roi, Visit, VolumeReference
+from vp_model.program.values import Encoding, Part, Quantity, Roi, RoiList, Visit, VolumeReference
 
 Marked = tuple[VolumeReference, int]
 """A volume and the number of its `<MOD>` in the step."""
@@ -38,16 +38,16 @@ def segment(state: State, name: str, marked: Sequence[Marked]) -> Roi:
     return Roi(target.structure, tuple(parts), experimental=experimental)
 
 
-def _merge(state: State, side: Side, inputs: Sequence[InputVolume], maps: object) -> list[Part]:
-    if not hasattr(maps, "__getitem__"):
-        raise TypeError("Vision.segment must return a mapping from volume names to probability maps.")
+def _merge(
+    state: State, side: Side, inputs: Sequence[InputVolume], maps: Mapping[str, NDArray[np.float32]]
+) -> list[Part]:
     parts = []
     for session in sorted({volume.session for volume in inputs}):
         members = [volume for volume in inputs if volume.session == session]
         pairs = []
         for volume in members:
             image = state.images[volume.name]
-            probability: NDArray[np.float32] = maps[volume.name]
+            probability = maps[volume.name]
             if probability.shape != image.voxels.shape:
                 raise ValueError(f"The mask of {volume.name} has another shape than the volume.")
             pairs.append((probability, image.world))
@@ -146,7 +146,7 @@ def largest(state: State, roi: Roi) -> Roi:
     return _each(state, roi, morphology.largest)
 
 
-def components(state: State, roi: Roi) -> list[Roi]:
+def components(state: State, roi: Roi) -> RoiList:
     """Connected parts of one session, largest first. A component keeps the side of the part that it comes from."""
     single_visit(roi)
     counts = [morphology.component_sizes(part.region) for part in roi.parts]
@@ -157,7 +157,8 @@ def components(state: State, roi: Roi) -> list[Roi]:
     state.reserve(sum(size for _, size in counts))
     pieces = [replace(part, region=region) for part in roi.parts for region in morphology.components(part.region)]
     pieces.sort(key=lambda piece: -piece.region.volume)
-    return [replace(roi, parts=(piece,), suffix=f"{roi.suffix} {n}") for n, piece in enumerate(pieces, start=1)]
+    named = [replace(roi, parts=(piece,), suffix=f"{roi.suffix} {n}") for n, piece in enumerate(pieces, start=1)]
+    return RoiList(named, roi)
 
 
 def larger_than(state: State, roi: Roi, volume: float) -> Roi:
@@ -259,15 +260,8 @@ def _ordered(parts: list[Part]) -> tuple[Part, ...]:
 
 
 def _bytes(*regions: Region) -> int:
-    """Upper bound of what combining regions holds: the box around all of them on the finest of their grids."""
-    present = [region for region in regions if not region.empty]
-    if not present:
-        return 0
-    grid = morphology.common_grid(present)
-    lowest = np.min([region.points().min(axis=0) for region in present], axis=0)
-    highest = np.max([region.points().max(axis=0) for region in present], axis=0)
-    size = np.prod(np.maximum(highest - lowest, 1.0)) / grid.voxel_volume
-    return int(4 * size)
+    """What combining regions holds: a few boolean arrays, and the samples where their lattices differ."""
+    return 8 * combined_size(regions)
 
 
 def _grown_bytes(region: Region, radius: float) -> int:

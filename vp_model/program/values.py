@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,14 @@ class Roi:
 
     def __str__(self) -> str:
         return self.label()
+
+
+class RoiList(list[Roi]):
+    """Parts of one region. An empty list still knows what it is of: "no lesion" is a finding about lesions."""
+
+    def __init__(self, rois: Sequence[Roi], origin: Roi) -> None:
+        super().__init__(rois)
+        self.origin = origin
 
 
 @dataclass(frozen=True)
@@ -149,9 +157,11 @@ class DerivedImage:
     source: InputVolume
     image: Image
     roi: Roi
+    missing: str = ""
+    """Why there is no image; `image` is then the source."""
 
     def __str__(self) -> str:
-        return f"image of {self.source.name}: {self.operation} {self.roi.label()}"
+        return self.missing or f"image of {self.source.name}: {self.operation} {self.roi.label()}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,10 +193,6 @@ Value = (
 
 def missing_quantity(reason: str, unit: str, source: Source) -> Quantity:
     return Quantity(math.nan, unit, source, missing=reason)
-
-
-def with_source(quantity: Quantity, source: Source) -> Quantity:
-    return replace(quantity, source=source)
 
 
 def joined_side(sides: tuple[Side, ...]) -> Side:
