@@ -18,8 +18,10 @@ World = NDArray[np.float64]
 
 LATTICE_TOLERANCE = 1e-2
 """Largest distance, in voxels, at which two grids still count as the same lattice."""
-MAXIMUM_SUBSAMPLES = 6
-"""Samples along one axis of a coarse voxel when a finer mask is averaged into it."""
+MAXIMUM_SUBSAMPLES = 5
+"""Samples along one axis of a voxel when a mask of another lattice is averaged into it; odd, so that ties are rare."""
+FINE_ENOUGH = 0.75
+"""Ratio of voxel sizes up to which one sample, at the centre, is enough."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +88,8 @@ def covered_box(start: Index, shape: Index, world: World, target: World) -> tupl
     high = low + np.asarray(shape, dtype=np.float64)
     corners = np.array(np.meshgrid(*zip(low, high, strict=True), indexing="ij")).reshape(3, -1).T
     indices = to_world(corners, np.asarray(np.linalg.solve(target, world), dtype=np.float64))
-    first = np.floor(indices.min(axis=0) + 0.5 - 1e-6).astype(int)
-    last = np.ceil(indices.max(axis=0) + 0.5 + 1e-6).astype(int)
+    first = np.floor(indices.min(axis=0) + 0.5 + 1e-6).astype(int)
+    last = np.ceil(indices.max(axis=0) + 0.5 - 1e-6).astype(int)
     return (int(first[0]), int(first[1]), int(first[2])), (int(last[0]), int(last[1]), int(last[2]))
 
 
@@ -95,6 +97,9 @@ def resample(
     voxels: NDArray[Any], world: World, grid: Grid, order: Literal[0, 1] = 1, outside: float = 0.0
 ) -> NDArray[np.float32]:
     """An image on another grid by interpolation in world coordinates.
+
+    Beyond the outermost voxel centres the value goes over into `outside` within one voxel, so that rounding at the
+    border loses nothing.
 
     Args:
         voxels: (w, h, d) on `world`.
@@ -110,7 +115,7 @@ def resample(
         output_shape=grid.shape,
         output=np.float32,
         order=order,
-        mode="constant",
+        mode="grid-constant",
         cval=outside,
         prefilter=False,
     )
@@ -120,15 +125,15 @@ def resample(
 def coverage(voxels: NDArray[np.bool_], world: World, grid: Grid) -> NDArray[np.float32]:
     """Share of each voxel of `grid` that a mask fills, in [0, 1].
 
-    A voxel much larger than the mask's is averaged over several samples, so that a thick slice neither loses nor
-    doubles what lies between slice centres.
+    The mask is the union of its voxels. A voxel of the grid is sampled at several places, more along axes where it is
+    larger than the mask's voxels, so that a thick slice neither loses nor doubles what lies between slice centres.
     """
-    finest = spacing(world).min()
-    counts = np.clip(np.ceil(grid.spacing / finest - 1e-6), 1, MAXIMUM_SUBSAMPLES).astype(int)
+    ratio = grid.spacing / spacing(world).min()
+    counts = np.where(ratio > FINE_ENOUGH, np.clip(2 * np.ceil(ratio) + 1, 3, MAXIMUM_SUBSAMPLES), 1).astype(int)
     total = np.zeros(grid.shape, dtype=np.float32)
     for position in np.ndindex(int(counts[0]), int(counts[1]), int(counts[2])):
         shift = (np.asarray(position) + 0.5) / counts - 0.5
         sampled = np.array(grid.world)
         sampled[:3, 3] += grid.world[:3, :3] @ shift
-        total += resample(voxels, world, Grid(grid.shape, sampled))
+        total += resample(voxels, world, Grid(grid.shape, sampled), order=0)
     return total / np.float32(counts.prod())
