@@ -1,0 +1,112 @@
+"""Interaction of the volumes of a set at matching places (paper 3.1 "Cross Volume Conditioning", A.3, C.6).
+
+Features are brought to a shared grid, φ is joined to them, a single-layer perceptron mixes both, the volumes exchange
+what they know at each voxel, and the result returns to each volume's own geometry as a residual.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from vp_model.geometry import Placed, field_of_view, reference_grid, resample, same_geometry
+from vp_model.vision.config import VisionConfig
+
+
+class VoxelAttention(nn.Module):
+    """A transformer layer over the n volumes at each voxel: attention and perceptron, each a residual."""
+
+    def __init__(self, size: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention = nn.LayerNorm(size)
+        self.query_key = nn.Linear(size, 2 * size)
+        self.value = nn.Linear(size, size)
+        self.out = nn.Linear(size, size)
+        self.norm_mlp = nn.LayerNorm(size)
+        self.mlp = nn.Sequential(nn.Linear(size, 2 * size), nn.SiLU(), nn.Linear(2 * size, size))
+
+    def forward(self, tokens: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
+        """Tokens (v, n, s) → (v, n, s). `seen` (v, n) bool: whether a volume covers the voxel; others are not read."""
+        voxels, n, size = tokens.shape
+        normed = self.norm_attention(tokens)
+        value = self.value(normed)
+        if n > 1:
+            query, key = self.query_key(normed).chunk(2, dim=-1)
+
+            def split(x: torch.Tensor) -> torch.Tensor:
+                return x.view(voxels, n, self.heads, size // self.heads).transpose(1, 2)  # (v, heads, n, s/heads)
+
+            score = split(query) @ split(key).transpose(-1, -2) * (size // self.heads) ** -0.5
+            if seen is not None:
+                score = score.masked_fill(~seen[:, None, None, :], -1e4)
+            value = (score.softmax(dim=-1) @ split(value)).transpose(1, 2).reshape(voxels, n, size)
+        tokens = tokens + self.out(value)
+        return tokens + self.mlp(self.norm_mlp(tokens))
+
+
+class Interaction(nn.Module):
+    """The interaction after one convolution; `conditioned` says whether φ is joined to the features."""
+
+    def __init__(self, channels: int, config: VisionConfig, conditioned: bool) -> None:
+        super().__init__()
+        self.kind = config.interaction
+        self.isotropic = config.reference == "isotropic"
+        self.features = nn.Linear(channels, channels)
+        # W[x ; φ] + b written as Wₓx + b + W_φφ: one volume meets many conditions without repeating its features.
+        self.condition = nn.Linear(config.condition_size, channels, bias=False) if conditioned else None
+        if self.kind == "attention":
+            size = config.interaction_size
+            self.reduce = nn.Linear(channels, size)
+            self.exchange = VoxelAttention(size, config.interaction_heads)
+            self.expand = nn.Linear(size, channels)
+        else:
+            self.expand = nn.Linear(2 * channels, channels)
+        # The residual starts at nothing: a network that knows one volume can go on learning with several.
+        nn.init.zeros_(self.expand.weight)
+        nn.init.zeros_(self.expand.bias)
+
+    def forward(self, volumes: list[Placed], phi: torch.Tensor | None) -> list[Placed]:
+        """Features of n volumes (1 or k, c, w, h, d) and φ (k, n, d) → the same, k-fold where conditioned."""
+        grids = [(placed.shape, placed.world) for placed in volumes]
+        if same_geometry(grids):
+            shape, world = grids[0]
+            stacked = torch.stack([placed.features for placed in volumes], dim=1)
+            seen = None
+        else:
+            shape, world = reference_grid(grids, self.isotropic)
+            stacked = torch.stack([resample(placed, shape, world, "border") for placed in volumes], dim=1)
+            inside = [field_of_view(size, matrix, shape, world) for size, matrix in grids]
+            seen = torch.stack(inside, dim=-1).reshape(-1, len(volumes)).to(stacked.device)
+        update = self._exchange(stacked, seen, phi)  # (b, n, c, w, h, d)
+        result = []
+        for index, placed in enumerate(volumes):
+            back = resample(Placed(update[:, index], world), placed.shape, placed.world, "border")
+            result.append(placed.with_features(placed.features + back))
+        return result
+
+    def _exchange(self, stacked: torch.Tensor, seen: torch.Tensor | None, phi: torch.Tensor | None) -> torch.Tensor:
+        _, n, c, *size = stacked.shape
+        tokens = self.features(stacked.flatten(3).permute(0, 3, 1, 2))  # (b, v, n, c)
+        if self.condition is not None:
+            if phi is None:
+                raise ValueError("This level is conditioned: φ is needed.")
+            tokens = tokens + self.condition(phi)[:, None]
+        tokens = functional.silu(tokens)
+        batch, voxels = tokens.shape[:2]
+        flat = tokens.reshape(batch * voxels, n, c)
+        mask = None if seen is None else seen.repeat(batch, 1)
+        if self.kind == "attention":
+            flat = self.expand(self.exchange(self.reduce(flat), mask))
+        else:
+            flat = self.expand(torch.cat([flat, self._summary(flat, mask).expand_as(flat)], dim=-1))
+        return flat.view(batch, voxels, n, c).permute(0, 2, 3, 1).reshape(batch, n, c, *size)
+
+    def _summary(self, tokens: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
+        """(v, 1, c): mean or maximum over the volumes that cover each voxel (C.6)."""
+        weights = torch.ones_like(tokens[..., :1]) if seen is None else seen[..., None].to(tokens.dtype)
+        if self.kind == "mean":
+            return (tokens * weights).sum(dim=1, keepdim=True) / weights.sum(dim=1, keepdim=True).clamp(min=1.0)
+        lowest = tokens.masked_fill(weights == 0, -1e4).amax(dim=1, keepdim=True)
+        return torch.where(weights.amax(dim=1, keepdim=True) > 0, lowest, torch.zeros_like(lowest))

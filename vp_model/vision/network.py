@@ -1,0 +1,173 @@
+"""m: a U-Net that carries each volume through its levels at native geometry (paper 3.1, A.3).
+
+Notable:
+- world matrices are followed through every pooling, so that the grids of a level always know where they are;
+- `conv(cat(up, skip))` is written `conv_up(up) + conv_skip(skip)`: the same mathematics and parameters, without the
+  concatenation that passes 2 GiB at 1 mm, and with the skip's half computed once for all conditions;
+- what does not depend on φ is computed once (`shared`), the rest for k conditions as a batch (`finish`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from vp_model.geometry import Placed, pool, upsample_to
+from vp_model.vision.config import VisionConfig
+from vp_model.vision.interaction import Interaction
+
+KERNEL = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """What m knows of a set of volumes before φ.
+
+    Attributes:
+        levels: outputs of the encoder's levels so far, finest first; each a list of n volumes.
+        decoded: the decoder's finest output, where φ enters in the read-out only.
+    """
+
+    levels: tuple[list[Placed], ...]
+    decoded: list[Placed] | None
+
+
+class Up(nn.Module):
+    """Convolution of the decoder: `up` (from the level below) and `skip` (of this level) → one output."""
+
+    def __init__(self, below: int, skip: int, out: int) -> None:
+        super().__init__()
+        self.from_below = nn.Conv3d(below, out, KERNEL, padding=1)
+        self.from_skip = nn.Conv3d(skip, out, KERNEL, padding=1, bias=False)
+        bound = (KERNEL**3 * (below + skip)) ** -0.5  # the initialisation of one convolution over both
+        for parameter in (*self.from_below.parameters(), *self.from_skip.parameters()):
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def forward(self, up: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        return functional.silu(self.from_below(up) + self.from_skip(skip))
+
+
+class ReadOut(nn.Module):
+    """Finest features → logits: the paper's plain convolution, or features weighed by numbers made from φ."""
+
+    def __init__(self, channels: int, config: VisionConfig) -> None:
+        super().__init__()
+        self.plain = nn.Conv3d(channels, 1, 1) if config.conditioning != "readout" else nn.Identity()
+        self.key = nn.Linear(config.condition_size, channels + 1) if config.conditioning == "readout" else None
+
+    def forward(self, x: torch.Tensor, phi: torch.Tensor) -> torch.Tensor:
+        """(b, c, w, h, d) and one volume's φ (k, d) → logits (k, w, h, d), b being 1 or k."""
+        if self.key is not None:
+            key = self.key(phi)
+            weighed: torch.Tensor = key[:, :-1] @ x[0].flatten(1) + key[:, -1:]
+            return weighed.view(-1, *x.shape[-3:])
+        return self.plain(x)[:, 0].expand(phi.shape[0], -1, -1, -1)
+
+
+class VisionNetwork(nn.Module):
+    """m(V, φ): n volumes of any geometry and k conditions → n × k logits; and their encodings ε."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = config.channels
+        self.down = nn.ModuleList(
+            nn.Conv3d(1 if level == 0 else widths[level - 1], width, KERNEL, padding=1)
+            for level, width in enumerate(widths)
+        )
+        self.down_norm = nn.ModuleList(nn.GroupNorm(width // config.group, width) for width in widths)
+        self.up = nn.ModuleList(
+            Up(widths[level + 1], widths[level], widths[level]) for level in range(config.levels - 1)
+        )
+        self.up_norm = nn.ModuleList(nn.GroupNorm(width // config.group, width) for width in widths[:-1])
+        # The finest level never interacts: "all convolutional levels, except the highest resolution" (3.1).
+        interacting = range(config.interaction_from if config.interaction != "none" else config.levels, config.levels)
+        self.down_interaction = nn.ModuleDict(
+            {str(level): Interaction(widths[level], config, config.conditioning == "all") for level in interacting}
+        )
+        self.up_interaction = nn.ModuleDict(
+            {
+                str(level): Interaction(widths[level], config, config.conditioning != "readout")
+                for level in interacting
+                if level < config.levels - 1
+            }
+        )
+        self.read_out = ReadOut(widths[0], config)
+        self.encoding = nn.Linear(widths[-1], config.encoding_size)
+
+    def forward(self, volumes: Sequence[Placed], phi: torch.Tensor) -> list[torch.Tensor]:
+        """Logits of n volumes: a list of (k, w, h, d) on each volume's grid.
+
+        Args:
+            volumes: n prepared volumes, features (1, 1, w, h, d) in [0, 1].
+            phi: (k, n, d), the condition of each volume in each of k passes, after SiLU.
+        """
+        return self.finish(self.shared(volumes), phi)
+
+    def shared(self, volumes: Sequence[Placed]) -> Shared:
+        """Everything that does not depend on φ."""
+        if not volumes:
+            raise ValueError("m needs at least one volume.")
+        levels = self._encode([], list(volumes), None, 0, 1)
+        if self.config.conditioning == "all":
+            return Shared(tuple(levels), None)
+        levels = self._encode(levels, [pool(placed) for placed in levels[0]], None, 1, self.config.levels)
+        decoded = self._decode(levels, None) if self.config.conditioning == "readout" else None
+        return Shared(tuple(levels), decoded)
+
+    def finish(self, shared: Shared, phi: torch.Tensor) -> list[torch.Tensor]:
+        """Logits (k, w, h, d) of each volume for φ (k, n, d)."""
+        self._check(shared, phi)
+        decoded = shared.decoded or self._decode(self._levels(shared, phi), phi)
+        return [self.read_out(placed.features, phi[:, index]) for index, placed in enumerate(decoded)]
+
+    def encodings(self, shared: Shared, phi: torch.Tensor) -> torch.Tensor:
+        """ε (k, n, b): the deepest level's maximum over space, projected (A.3)."""
+        self._check(shared, phi)
+        deepest = self._levels(shared, phi)[-1]
+        pooled = torch.stack([placed.features.flatten(2).amax(dim=2) for placed in deepest], dim=1)
+        encoded: torch.Tensor = self.encoding(pooled)
+        return encoded.expand(phi.shape[0], -1, -1)
+
+    def _check(self, shared: Shared, phi: torch.Tensor) -> None:
+        expected = (len(shared.levels[0]), self.config.condition_size)
+        if phi.ndim != 3 or tuple(phi.shape[1:]) != expected:
+            raise ValueError(f"φ must have the shape (k, {expected[0]}, {expected[1]}), not {tuple(phi.shape)}.")
+
+    def _levels(self, shared: Shared, phi: torch.Tensor) -> list[list[Placed]]:
+        if len(shared.levels) == self.config.levels:
+            return list(shared.levels)
+        below = [pool(placed) for placed in shared.levels[0]]
+        return self._encode(list(shared.levels), below, phi, 1, self.config.levels)
+
+    def _encode(
+        self, done: list[list[Placed]], inputs: list[Placed], phi: torch.Tensor | None, start: int, stop: int
+    ) -> list[list[Placed]]:
+        """Levels start … stop-1 of the encoder, appended to those done: convolution, interaction, normalisation."""
+        for level in range(start, stop):
+            x = [placed.with_features(functional.silu(self.down[level](placed.features))) for placed in inputs]
+            if str(level) in self.down_interaction:
+                x = self.down_interaction[str(level)](x, phi)
+            x = [placed.with_features(self.down_norm[level](placed.features)) for placed in x]
+            done = [*done, x]
+            if level + 1 < stop:
+                inputs = [pool(placed) for placed in x]
+        return done
+
+    def _decode(self, levels: Sequence[list[Placed]], phi: torch.Tensor | None) -> list[Placed]:
+        """The decoder from the deepest level to the finest, each at the geometry of its skip."""
+        x = levels[-1]
+        for level in range(self.config.levels - 2, -1, -1):
+            skips = levels[level]
+            x = [
+                skip.with_features(self.up[level](upsample_to(below, skip.shape, skip.world), skip.features))
+                for below, skip in zip(x, skips, strict=True)
+            ]
+            if str(level) in self.up_interaction:
+                x = self.up_interaction[str(level)](x, phi)
+            x = [placed.with_features(self.up_norm[level](placed.features)) for placed in x]
+        return x

@@ -1,0 +1,112 @@
+"""Dice of each structure on real scans with reference segmentations, left and right apart."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vp_model.vision.inference import FeatureCache, segment_volumes
+from vp_model.vision.network import VisionNetwork
+from vp_model.volume import Volume, read_nifti
+from vp_train.datasets.labels import Labels, load_labels
+from vp_train.training.condition import ConditionTable
+
+SCANS = ("real_vxm", "real_icbm152", "real_fsaverage")
+CORTEX_IDS = {"left": (1000, 1999), "right": (2000, 2999)}
+"""Ids of cortical parcels in a FreeSurfer segmentation; together they are the cortex of a side."""
+NOT_IN_REFERENCE = {"real_icbm152": ("left cerebral white matter", "right cerebral white matter", "brain")}
+"""CerebrA holds no white matter; its absence says nothing about m."""
+SMALLEST_REFERENCE = 20
+"""Voxels that a structure needs in the reference to be judged."""
+
+
+@dataclass(frozen=True)
+class Score:
+    scan: str
+    dice: dict[str, float]
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(list(self.dice.values())))
+
+
+def dice(found: np.ndarray, reference: np.ndarray) -> float:
+    """2|A ∩ B| / (|A| + |B|)."""
+    return float(2 * np.logical_and(found, reference).sum() / max(found.sum() + reference.sum(), 1))
+
+
+def read_reference(path: Path, labels: Labels) -> np.ndarray:
+    """(w, h, d) compact labels of a reference; cortical parcels are joined to the cortex of their side."""
+    ids = np.rint(read_nifti(path).voxels).astype(np.int64)
+    for side, (low, high) in CORTEX_IDS.items():
+        ids[(ids >= low) & (ids <= high)] = 3 if side == "left" else 42
+    return labels.compact(ids)
+
+
+def score_scan(
+    network: VisionNetwork, table: ConditionTable, volumes: list[Volume], reference: np.ndarray, name: str
+) -> Score:
+    """Dice of every target that the reference holds, for the first volume."""
+    labels = load_labels()
+    cache = FeatureCache()
+    phi = table(len(volumes)).detach()
+    values = {}
+    for index, target in enumerate(table.names):
+        if target == "white matter lesion" or target in NOT_IN_REFERENCE.get(name, ()):
+            continue
+        mask = labels.mask(reference, target)
+        if mask.sum() < SMALLEST_REFERENCE:
+            continue
+        probability = segment_volumes(network, volumes, phi[index : index + 1], cache)[0][0]
+        values[target] = dice((probability > 0.5).numpy(), mask)
+    return Score(name, values)
+
+
+def score_anatomy(
+    network: VisionNetwork, table: ConditionTable, folder: Path, scans: tuple[str, ...] = SCANS
+) -> list[Score]:
+    """Scores on the validation folder (`<scan>_t1.nii.gz`, `<scan>_seg.nii.gz`)."""
+    labels = load_labels()
+    return [
+        score_scan(
+            network,
+            table,
+            [read_nifti(folder / f"{scan}_t1.nii.gz", kind="T1")],
+            read_reference(folder / f"{scan}_seg.nii.gz", labels),
+            scan,
+        )
+        for scan in scans
+    ]
+
+
+def score_lesions(network: VisionNetwork, table: ConditionTable, folder: Path, kinds: tuple[str, ...]) -> float:
+    """Dice of `white matter lesion` on the MS patient, from the images named, merged by their maximum (A.3)."""
+    volumes = [read_nifti(folder / f"real_ms26_{kind.lower()}.nii.gz", kind=kind) for kind in kinds]
+    reference = read_nifti(folder / "real_ms26_lesion.nii.gz").voxels > 0
+    index = table.names.index("white matter lesion")
+    found = segment_volumes(network, volumes, table(len(volumes)).detach()[index : index + 1])
+    return dice((torch.stack([part[0] for part in found]).amax(dim=0) > 0.5).numpy(), reference)
+
+
+def as_markdown(scores: list[Score]) -> str:
+    """A table: structures down, scans across."""
+    names = sorted({name for score in scores for name in score.dice})
+    lines = ["| structure | " + " | ".join(score.scan for score in scores) + " |"]
+    lines.append("|---|" + "---|" * len(scores))
+    for name in names:
+        cells = [f"{score.dice[name]:.2f}" if name in score.dice else "–" for score in scores]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines.append("| **mean** | " + " | ".join(f"**{score.mean:.3f}**" for score in scores) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def write_scores(scores: list[Score], folder: Path) -> None:
+    """`anatomy.json` and `anatomy.md`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {score.scan: {"mean": score.mean, "dice": score.dice} for score in scores}
+    (folder / "anatomy.json").write_text(json.dumps(values, indent=1), encoding="utf-8")
+    (folder / "anatomy.md").write_text(as_markdown(scores), encoding="utf-8")

@@ -1,0 +1,134 @@
+"""Synthetic images of one head, with their targets: a deformed label map seen through several contrasts and grids.
+
+Follows SynthSeg's generator (Billot et al. 2023) and the paper's C.5: one torch implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from vp_model.geometry import Placed, Shape, World
+from vp_train.datasets.labels import Labels
+from vp_train.datasets.maps import Subject
+from vp_train.synthesis.artefacts import acquire, average, blur, corrupted
+from vp_train.synthesis.chance import Chance
+from vp_train.synthesis.contrast import draw_contrast
+from vp_train.synthesis.space import Deformation, Field, draw_deformation, grid_axes, look_up, smooth_field
+
+STRIPPED = 0.45
+"""Share of scenes without skull."""
+LESIONED = 0.5
+"""Share of scenes with white matter lesions."""
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """One synthetic image: `placed` (1, 1, w, h, d) in [0, 1]; `targets` (t, w, h, d) share of each voxel; `kind`."""
+
+    placed: Placed
+    targets: torch.Tensor
+    kind: str
+
+
+@dataclass(frozen=True, eq=False)
+class Lesions:
+    """Where white matter is lesioned: where the sum of `fields` exceeds `threshold`."""
+
+    fields: tuple[Field, Field]
+    threshold: float
+
+    def inside(self, axes: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        return (self.fields[0].at(axes) + 0.7 * self.fields[1].at(axes))[0] > self.threshold
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What all images of a head share."""
+
+    subject: Subject
+    deformation: Deformation
+    lesions: Lesions | None
+    removed: torch.Tensor
+    """(labels,) bool: labels that are not seen (skull stripping)."""
+
+
+def draw_scene(subject: Subject, labels: Labels, chance: Chance, strength: float = 1.0) -> Scene:
+    deformation = draw_deformation(subject, chance, strength)
+    lesions = None
+    if chance.happens(LESIONED):
+        # The sum has a standard deviation of about 0.7 between control points: 1.3 … 2.6 leaves 0.1 … 5 % of tissue.
+        fields = (smooth_field(chance, chance.number(3.5, 7.0)), smooth_field(chance, chance.number(8.0, 20.0)))
+        lesions = Lesions(fields, chance.number(1.3, 2.6))
+    removed = torch.zeros(len(labels.names), dtype=torch.bool)
+    if chance.happens(STRIPPED):
+        removed[labels.structures + 1 : labels.lesion] = True
+        removed[labels.index("cerebrospinal fluid")] = chance.happens(0.6)
+    return Scene(subject, deformation, lesions, removed)
+
+
+def draw_grid(
+    subject: Subject, spacing_mm: Sequence[float], crop_mm: float | None, chance: Chance
+) -> tuple[Shape, World]:
+    """A grid along RAS around the brain, with a random margin on each side, or a cube of `crop_mm` inside it."""
+    size = np.asarray(subject.high, dtype=np.float64) - np.asarray(subject.low)
+    low = -size / 2 - chance.uniform(2.0, 32.0, 3).numpy()
+    high = size / 2 + chance.uniform(2.0, 32.0, 3).numpy()
+    if crop_mm is not None:
+        room = np.maximum(high - low - crop_mm, 0.0)
+        low = low + chance.uniform(0.0, 1.0, 3).numpy() * room
+        high = np.minimum(high, low + crop_mm)
+    step = np.asarray(spacing_mm, dtype=np.float64)
+    count = np.maximum(np.rint((high - low) / step), 2).astype(int)
+    world = np.diag([*step, 1.0])
+    world[:3, 3] = (low + high) / 2 - (count - 1) / 2 * step
+    return (int(count[0]), int(count[1]), int(count[2])), world
+
+
+def parts_of(spacing_mm: Sequence[float]) -> tuple[int, int, int]:
+    """Into how many parts a voxel is divided along each axis, so that partial volume is seen but cost stays bounded."""
+    fine = 1.5 if min(spacing_mm) < 2.5 else 2.0
+    first, second, third = (max(1, round(step / fine)) for step in spacing_mm)
+    return first, second, third
+
+
+def render(scene: Scene, labels: Labels, shape: Shape, world: World, chance: Chance, kind: str | None = None) -> Image:
+    """The scene on a grid, in a contrast of its own."""
+    parts = parts_of([float(world[axis, axis]) for axis in range(3)])
+    axes = grid_axes(shape, world, parts)
+    found = look_up(scene.subject, scene.deformation.voxels(axes))
+    if scene.deformation.mirrored:
+        found = labels.swap[found]
+    lesion = torch.zeros(found.shape, dtype=torch.bool)
+    if scene.lesions is not None:
+        inside = torch.zeros(len(labels.names), dtype=torch.bool)
+        inside[list(labels.lesion_in)] = True
+        lesion = inside[found] & scene.lesions.inside(axes)
+    contrast = draw_contrast(labels, chance, kind)
+    visible = torch.where(lesion, labels.lesion, found)
+    means = torch.where(scene.removed, contrast.means[0], contrast.means)
+    deviations = torch.where(scene.removed, contrast.deviations[0], contrast.deviations)
+    image = means[visible] + deviations[visible] * chance.normal(*found.shape)
+    image = average(blur(image, chance.number(0.35, 1.1)), parts)
+    image = acquire(image, grid_axes(shape, world, (1, 1, 1)), chance)
+    return Image(Placed(image[None, None], world), targets(found, lesion, labels, parts), contrast.kind)
+
+
+def targets(found: torch.Tensor, lesion: torch.Tensor, labels: Labels, parts: tuple[int, int, int]) -> torch.Tensor:
+    """(t, w, h, d): the share of each voxel that each target fills, counted over the voxel's parts."""
+    w, h, d = (size // part for size, part in zip(found.shape, parts, strict=True))
+    blocks = found.view(w, parts[0], h, parts[1], d, parts[2]).permute(1, 3, 5, 0, 2, 4).reshape(-1, w * h * d)
+    share = torch.zeros(len(labels.names), w * h * d)
+    share.scatter_add_(0, blocks, torch.full(blocks.shape, 1.0 / len(blocks)))
+    brain = share[list(labels.brain)].sum(dim=0, keepdim=True)
+    lesions = average(lesion.float(), parts).reshape(1, -1)
+    return torch.cat([share[1 : labels.structures + 1], brain, lesions]).view(-1, w, h, d)
+
+
+def corrupt(image: Image, chance: Chance) -> Image:
+    """The same grid and targets with an image that shows nothing of them (C.5)."""
+    noise = corrupted(image.placed.shape, chance)
+    return Image(image.placed.with_features(noise[None, None]), image.targets, "corrupted")

@@ -1,0 +1,71 @@
+"""What a training run of m does, as data (`recipes/*.json`)."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A kind of training image: isotropic `spacing` in mm, the whole head or a cube of `crop` mm, how often."""
+
+    spacing: float
+    crop: float | None
+    weight: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run.
+
+    Attributes:
+        preset: configuration of the network.
+        seed: every step draws from a generator seeded by this and the step's number.
+        rate, floor, warmup, steps: learning rate, the share of it that is left at the end of a cosine of `steps` steps,
+            steps of its linear rise.
+        averaging: decay of the moving average of the weights, which is what is exported.
+        thick: share of images with one thick axis; `several`: share of steps with two or three images of one head (at
+            the coarsest scale); `corrupted`: share of these with one image that shows nothing (paper C.5).
+    """
+
+    preset: str
+    seed: int
+    rate: float
+    floor: float
+    warmup: int
+    steps: int
+    weight_decay: float
+    clip: float
+    cross_entropy: float
+    averaging: float
+    mix: tuple[Scale, ...]
+    thick: float
+    several: float
+    corrupted: float
+
+    def rate_at(self, step: int) -> float:
+        rise = min(1.0, (step + 1) / max(self.warmup, 1))
+        fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
+        return self.rate * rise * (self.floor + (1 - self.floor) * fall)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def read_recipe(path: Path) -> Recipe:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values["mix"] = tuple(Scale(**scale) for scale in values["mix"])
+    return Recipe(**values)
+
+
+def bundled_recipe(name: str) -> Path:
+    """The path of a recipe that comes with the project."""
+    path = Path(__file__).parent / "recipes" / f"{name}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(found.stem for found in path.parent.glob("*.json")))
+        raise ValueError(f"There is no recipe {name!r}; there are: {known}.")
+    return path

@@ -1,0 +1,202 @@
+"""Training of m on synthetic images, conditioned by a table of learnable vectors.
+
+Notable:
+- every structure is asked for at every step: the read-out makes conditions nearly free;
+- a step depends on the recipe's seed and its own number alone, so that a run that was stopped and resumed ends at the
+  same weights as one that was not;
+- stops at SIGTERM or when a file `stop` appears in the output folder, and can be resumed at any moment.
+"""
+
+from __future__ import annotations
+
+import csv
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import torch
+from safetensors.torch import save_file
+
+from vp_model.vision.config import preset
+from vp_model.vision.network import VisionNetwork
+from vp_train.datasets.labels import load_labels
+from vp_train.datasets.maps import Subject
+from vp_train.training.condition import ConditionTable
+from vp_train.training.examples import draw_example
+from vp_train.training.loss import segmentation_loss
+from vp_train.training.recipe import Recipe
+
+STATE = "state.pt"
+STOP = "stop"
+
+
+@dataclass(eq=False)
+class Learner:
+    """What training changes: the network, the condition table, the optimizer, the averaged weights, the step."""
+
+    network: VisionNetwork
+    table: ConditionTable
+    optimizer: torch.optim.Optimizer
+    average: dict[str, torch.Tensor]
+    step: int = 0
+    seconds: float = 0.0
+    recent: list[tuple[float, float]] = field(default_factory=list)
+
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        return {
+            **{f"network.{name}": value for name, value in self.network.named_parameters()},
+            **{f"table.{name}": value for name, value in self.table.named_parameters()},
+        }
+
+
+def new_learner(recipe: Recipe) -> Learner:
+    torch.manual_seed(recipe.seed)
+    config = preset(recipe.preset)
+    network = VisionNetwork(config)
+    table = ConditionTable(load_labels().targets, config.condition_size)
+    optimizer = torch.optim.AdamW(
+        [*network.parameters(), *table.parameters()], lr=recipe.rate, weight_decay=recipe.weight_decay
+    )
+    learner = Learner(network, table, optimizer, {})
+    learner.average = {name: value.detach().clone() for name, value in learner.parameters().items()}
+    return learner
+
+
+def train_step(learner: Learner, subjects: Sequence[Subject], recipe: Recipe) -> float:
+    """One step: draw, segment every target, update weights and their average. Returns the mean soft Dice."""
+    images, scale = draw_example(subjects, recipe, learner.step)
+    for group in learner.optimizer.param_groups:
+        group["lr"] = recipe.rate_at(learner.step)
+    logits = learner.network([image.placed for image in images], learner.table(len(images)))
+    results = [
+        segmentation_loss(found, image.targets, recipe.cross_entropy)
+        for found, image in zip(logits, images, strict=True)
+    ]
+    loss = torch.stack([loss for loss, _ in results]).mean()
+    learner.optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    parameters = learner.parameters()
+    norm = torch.nn.utils.clip_grad_norm_(list(parameters.values()), recipe.clip)
+    if bool(torch.isfinite(norm)):
+        learner.optimizer.step()
+    learner.step += 1
+    decay = min(recipe.averaging, learner.step / (learner.step + 20))
+    with torch.no_grad():
+        for name, value in parameters.items():
+            learner.average[name].lerp_(value.detach(), 1 - decay)
+    dice = float(torch.stack([dice for _, dice in results]).mean())
+    learner.recent.append((scale.spacing, dice))
+    return dice
+
+
+def save_learner(learner: Learner, folder: Path) -> None:
+    """State for resuming, replaced in one move."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {
+        "network": learner.network.state_dict(),
+        "table": learner.table.state_dict(),
+        "optimizer": learner.optimizer.state_dict(),
+        "average": learner.average,
+        "step": learner.step,
+        "seconds": learner.seconds,
+    }
+    torch.save(state, folder / f"{STATE}.new")
+    (folder / f"{STATE}.new").replace(folder / STATE)
+
+
+def load_learner(recipe: Recipe, folder: Path) -> Learner:
+    """The learner whose state is in the folder, or a new one where there is none."""
+    learner = new_learner(recipe)
+    if not (folder / STATE).exists():
+        return learner
+    state = torch.load(folder / STATE, weights_only=True)
+    learner.network.load_state_dict(state["network"])
+    learner.table.load_state_dict(state["table"])
+    if state["optimizer"] is not None:
+        learner.optimizer.load_state_dict(state["optimizer"])
+    learner.average = state["average"]
+    learner.step, learner.seconds = state["step"], state["seconds"]
+    return learner
+
+
+def averaged(learner: Learner) -> tuple[VisionNetwork, ConditionTable]:
+    """Copies of network and table with the averaged weights, in evaluation mode."""
+    network = VisionNetwork(learner.network.config)
+    table = ConditionTable(learner.table.names, learner.network.config.condition_size)
+    parts: tuple[tuple[str, torch.nn.Module], ...] = (("network.", network), ("table.", table))
+    for prefix, module in parts:
+        module.load_state_dict(
+            {name.removeprefix(prefix): value for name, value in learner.average.items() if name.startswith(prefix)}
+        )
+        module.eval()
+    return network, table
+
+
+def export(learner: Learner, folder: Path) -> None:
+    """`vision.safetensors` (half precision) and `condition_table.safetensors` (φ after SiLU and the raw vectors)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    network, table = averaged(learner)
+    weights = {name: value.to(torch.float16).contiguous() for name, value in network.state_dict().items()}
+    save_file(weights, folder / "vision.safetensors")
+    phi = table()[:, 0].detach().contiguous()
+    save_file({"phi": phi, "vectors": table.vectors.detach().contiguous()}, folder / "condition_table.safetensors")
+
+
+def train(
+    learner: Learner,
+    subjects: Sequence[Subject],
+    recipe: Recipe,
+    folder: Path,
+    minutes: float,
+    watch: Callable[[Learner], None] | None = None,
+    watch_minutes: float = 6.0,
+) -> None:
+    """Train until the recipe's steps are done, the minutes are over or somebody asks to stop; then save.
+
+    Args:
+        watch: called every `watch_minutes` (validation); its time counts.
+    """
+    asked = False
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+
+    previous = signal.signal(signal.SIGTERM, ask)
+    started, before = time.monotonic(), learner.seconds
+    saved = watched = started
+    while learner.step < recipe.steps and not asked and not (folder / STOP).exists():
+        now = time.monotonic()
+        learner.seconds = before + now - started
+        if now - started > minutes * 60:
+            break
+        train_step(learner, subjects, recipe)
+        if learner.step % 50 == 0:
+            _note(learner, recipe, folder)
+        if now - saved > 90:
+            save_learner(learner, folder)
+            saved = now
+        if watch is not None and now - watched > watch_minutes * 60:
+            watch(learner)
+            watched = time.monotonic()
+    save_learner(learner, folder)
+    signal.signal(signal.SIGTERM, previous)
+
+
+def _note(learner: Learner, recipe: Recipe, folder: Path) -> None:
+    """A line of the training curve for each scale: step, seconds, learning rate, spacing, mean soft Dice."""
+    path = folder / "curve.csv"
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(["step", "seconds", "rate", "spacing_mm", "soft_dice"])
+        for spacing in sorted({spacing for spacing, _ in learner.recent}):
+            values = [dice for at, dice in learner.recent if at == spacing]
+            mean = sum(values) / len(values)
+            rate = f"{recipe.rate_at(learner.step):.2e}"
+            writer.writerow([learner.step, round(learner.seconds), rate, spacing, round(mean, 4)])
+    learner.recent.clear()
