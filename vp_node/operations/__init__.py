@@ -1,0 +1,1 @@
+"""What keeps a node observable: audit, logging, health, disk."""
