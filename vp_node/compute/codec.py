@@ -24,8 +24,7 @@ class RunJob:
 
     def to_json(self) -> dict[str, Any]:
         volumes = [
-            {"name": item.name, "session": item.session, "volume": volume_to_json(item.volume)}
-            for item in self.volumes
+            {"name": item.name, "session": item.session, "volume": volume_to_json(item.volume)} for item in self.volumes
         ]
         return {"prompt": self.prompt, "volumes": volumes, "output": str(self.output)}
 
@@ -101,7 +100,8 @@ def volume_from_json(data: dict[str, Any], folder: Path | None = None) -> Source
         shape=(columns, rows, slices),
         world=np.asarray(data["world"], dtype=np.float64),
         frames=tuple(
-            FrameReference(instance, sop_class, base / path, number) for instance, sop_class, path, number in data["frames"]
+            FrameReference(instance, sop_class, base / path, number)
+            for instance, sop_class, path, number in data["frames"]
         ),
         visit=date.fromisoformat(data["visit"]) if data["visit"] else None,
         flags=tuple(data["flags"]),

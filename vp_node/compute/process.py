@@ -219,7 +219,9 @@ class ComputeProcess:
 
     def _too_much_output(self) -> ComputeFailure:
         limit = self._config.output_limit_gb
-        return ComputeFailure("output", f"Its outcome is larger than the {limit:g} GB that compute.output_limit_gb allows.")
+        return ComputeFailure(
+            "output", f"Its outcome is larger than the {limit:g} GB that compute.output_limit_gb allows."
+        )
 
     def _death(self, process: subprocess.Popen[str]) -> ComputeFailure:
         """What to say of a process that ended without an answer."""

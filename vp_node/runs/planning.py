@@ -271,7 +271,9 @@ def _would_do(session: Session, study: Study, version: PromptVersion, model_hash
         return Reprocess(study, version, previous, "run", _what_changed(previous, version, model_hash))
     if same.state in (RunState.FAILED, RunState.CANCELLED):
         return Reprocess(study, version, same, "retry", f"the same run is {same.state}")
-    return Reprocess(study, version, same, "nothing", f"the same run is {same.state}: prompt, model and images are as then")
+    return Reprocess(
+        study, version, same, "nothing", f"the same run is {same.state}: prompt, model and images are as then"
+    )
 
 
 def _what_changed(previous: Run | None, version: PromptVersion, model_hash: str) -> str:
@@ -283,5 +285,3 @@ def _what_changed(previous: Run | None, version: PromptVersion, model_hash: str)
     if previous.model_hash != model_hash:
         changes.append("the model")
     return f"{' and '.join(changes) or 'the images'} changed since the last run"
-
-

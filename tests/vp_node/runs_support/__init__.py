@@ -1,0 +1,1 @@
+"""What the tests of runs and of the compute process share."""

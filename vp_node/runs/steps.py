@@ -1,0 +1,184 @@
+"""The steps of a run: `gather → infer → encode → check → send → commit`.
+
+A step may be repeated after a crash, from its beginning, also by another worker; each leaves the same rows and files
+then. What it found out is in the node's database and in the run's folder, never in the engine's tables.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+from sqlalchemy.exc import OperationalError
+
+from vp_model.outcome import OUTCOME_FILE, Outcome
+from vp_node.compute.child import place_of
+from vp_node.compute.codec import RunJob
+from vp_node.compute.failure import ComputeFailure
+from vp_node.database.models import Run, RunState
+from vp_node.operations.audit import record
+from vp_node.prompts.definition import PromptDefinition
+from vp_node.runs.choosing import gathered_volumes
+from vp_node.runs.context import RunContext, WorkerStopping
+from vp_node.runs.delivery import fill_outbox, settle
+from vp_node.runs.encoding import check_results, encode_results
+from vp_node.runs.states import RunFailure, RunStopped, advance, is_stopped
+
+LOG = logging.getLogger(__name__)
+
+RETRY_SECONDS = 1.0
+"""Before the second try of a step; doubles after each."""
+
+
+def perform(context: RunContext, step: str, run_id: str, attempt: int) -> str:
+    """Does one step of a run.
+
+    Returns:
+        `next` when the run goes on, otherwise how it ended: `failed` or `stopped`. A failure is written into the run,
+        with its reason; this function raises only where the node's database cannot be written.
+    """
+    tries = context.config.workflow.step_attempts
+    for number in range(1, tries + 1):
+        try:
+            STEPS[step](context, run_id, attempt)
+            return "next"
+        except RunStopped:
+            return "stopped"
+        except Exception as error:  # noqa: BLE001 (the boundary of a step: what went wrong becomes the run's state)
+            failure = _failure_of(step, error)
+        if context.stopping.is_set():
+            raise WorkerStopping
+        if not failure.may_pass or number == tries:
+            break
+        LOG.warning("Run %s: step %s failed (%s); trying again.", run_id, step, failure)
+        if context.stopping.wait(RETRY_SECONDS * 2 ** (number - 1)):
+            raise WorkerStopping
+    return _park(context, run_id, attempt, step, str(failure))
+
+
+def gather(context: RunContext, run_id: str, attempt: int) -> None:
+    """Begins the run, and makes sure that the images it takes are there."""
+    with context.sessions.begin() as session:
+        advance(session, run_id, attempt, RunState.GATHERING, started_at=context.now(), reason="")
+        run = session.get_one(Run, run_id, populate_existing=True)
+        volumes = gathered_volumes(session, run, context.data_folder)
+    missing = {frame.path for item in volumes for frame in item.volume.frames if not frame.path.is_file()}
+    if missing:
+        raise RunFailure(f"{len(missing)} of its source images are no longer in the data folder. Send the study again.")
+
+
+def infer(context: RunContext, run_id: str, attempt: int) -> None:
+    """Runs the prompt in the compute process; the outcome lies in the run's folder afterwards."""
+    folder = context.run_folder(run_id, attempt) / "outcome"
+    with context.sessions.begin() as session:
+        advance(session, run_id, attempt, RunState.INFERRING)
+        run = session.get_one(Run, run_id, populate_existing=True)
+        prompt = run.prompt_version.text
+        volumes = gathered_volumes(session, run, context.data_folder)
+    if not (folder / OUTCOME_FILE).exists():
+        unfinished = folder.with_name(f"outcome-{uuid4().hex}")
+        unfinished.mkdir(parents=True)
+        try:
+            with context.compute.process() as process:
+                process.run(
+                    RunJob(prompt, volumes, unfinished), cancelled=lambda: _is_cancelled(context, run_id, attempt)
+                )
+            _put(unfinished, folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    outcome = Outcome.load(folder)
+    if outcome.status == "failed":
+        raise RunFailure(outcome.reason or "The model did not finish, and gave no reason.")
+    with context.sessions.begin() as session:
+        advance(
+            session,
+            run_id,
+            attempt,
+            RunState.INFERRING,
+            task=outcome.task,
+            program=outcome.transcript.program,
+            reason=outcome.reason,
+            outcome_folder=str(folder.relative_to(context.data_folder)),
+        )
+
+
+def encode(context: RunContext, run_id: str, attempt: int) -> None:
+    """Writes SEG, SR and derived images; again with the same UIDs where it is repeated."""
+    with context.sessions.begin() as session:
+        advance(session, run_id, attempt, RunState.ENCODING)
+    encode_results(context, run_id, attempt)
+
+
+def check(context: RunContext, run_id: str, attempt: int) -> None:
+    """Holds every object against the rules; an object that breaks one is not sent."""
+    with context.sessions.begin() as session:
+        advance(session, run_id, attempt, RunState.CHECKING)
+    check_results(context, run_id)
+
+
+def send(context: RunContext, run_id: str, attempt: int) -> None:
+    """Puts the objects into the outbox, from which they are sent in the background (`vp_node.runs.delivery`)."""
+    with context.sessions.begin() as session:
+        advance(session, run_id, attempt, RunState.SENDING)
+        run = session.get_one(Run, run_id, populate_existing=True)
+        definition = PromptDefinition.from_json(run.prompt_version.definition)
+        destinations = definition.destinations or context.config.delivery.default_destinations
+        fill_outbox(session, context.config, run, destinations, context.now())
+
+
+def commit(context: RunContext, run_id: str, attempt: int) -> None:
+    """Ends the run if every delivery has ended; otherwise the last delivery ends it."""
+    with context.sessions.begin() as session:
+        settle(session, context, run_id)
+
+
+STEPS: dict[str, Callable[[RunContext, str, int], None]] = {
+    "gather": gather,
+    "infer": infer,
+    "encode": encode,
+    "check": check,
+    "send": send,
+    "commit": commit,
+}
+"""In their order."""
+
+
+def _failure_of(step: str, error: Exception) -> RunFailure:
+    """The error in words for a person, without its text where that may quote a data set."""
+    if isinstance(error, RunFailure):
+        return error
+    if isinstance(error, ComputeFailure):
+        return RunFailure(str(error), error.may_pass)
+    passing = isinstance(error, OSError | OperationalError)
+    return RunFailure(f"The step {step!r} failed: {type(error).__name__} in {place_of(error)}.", passing)
+
+
+def _park(context: RunContext, run_id: str, attempt: int, step: str, reason: str) -> str:
+    """Ends the run as failed, where an admin sees it and can retry it."""
+    try:
+        with context.sessions.begin() as session:
+            advance(session, run_id, attempt, RunState.FAILED, reason=reason, finished_at=context.now())
+            record(session, "node", "run failed", run_id, step=step, reason=reason)
+    except RunStopped:
+        return "stopped"
+    LOG.error("Run %s failed in step %s: %s", run_id, step, reason)
+    return "failed"
+
+
+def _is_cancelled(context: RunContext, run_id: str, attempt: int) -> bool:
+    if context.stopping.is_set():
+        return True
+    with context.sessions() as session:
+        return is_stopped(session, run_id, attempt)
+
+
+def _put(unfinished: Path, folder: Path) -> None:
+    """Moves a finished outcome into its place; where another worker was first, its outcome stays."""
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        if not (folder / OUTCOME_FILE).exists():
+            raise
