@@ -98,17 +98,20 @@ if count(lesions) > 0:
 )
 
 
+BOXES: Mapping[str, Box] = {
+    "left hippocampus": ((-10, 0, 0), (-4, 6, 5)),
+    "right hippocampus": ((4, 0, 0), (9, 6, 5)),
+    "brainstem": ((-3, -9, -8), (3, -3, 0)),
+    "white matter lesion": ((-8, -8, 2), (-5, -5, 6)),
+}
+
+
 class BoxVision:
     """Finds the boxes that it is given: name → (start, shape) in RAS mm, by volume where they differ."""
 
     def __init__(self, images: Mapping[str, Image], boxes: Mapping[str, Box] | None = None) -> None:
         self.images = images
-        self.boxes = boxes or {
-            "left hippocampus": ((-10, 0, 0), (-4, 6, 5)),
-            "right hippocampus": ((4, 0, 0), (9, 6, 5)),
-            "brainstem": ((-3, -9, -9), (3, -3, 0)),
-            "white matter lesion": ((-8, -8, 2), (-5, -5, 6)),
-        }
+        self.boxes = BOXES if boxes is None else boxes
         self.calls: list[tuple[str, tuple[str, ...], NDArray[np.float32]]] = []
 
     def segment(
