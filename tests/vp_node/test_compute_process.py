@@ -137,7 +137,7 @@ def test_process_cannot_reach_even_this_machine(compute: ComputeProcess, tmp_pat
     if not allowed:
         pytest.skip("This system allows no network namespace.")
     with socket.create_server(("127.0.0.1", 0)) as server:
-        with pytest.raises(ComputeFailure, match="OSError|ConnectionRefusedError"):
+        with pytest.raises(ComputeFailure, match=r"OSError|ConnectionRefusedError"):
             ask(compute, f"connect {server.getsockname()[1]}", tmp_path)
         server.settimeout(0.2)
         with pytest.raises(TimeoutError):

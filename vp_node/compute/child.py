@@ -17,15 +17,15 @@ import os
 import queue
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 from vp_node.compute.codec import PlanJob, RunJob
 from vp_node.compute.confinement import confine
-from vp_node.compute.failure import FailureKind
+from vp_node.compute.failure import FailureKind, place_of
 
 DEFAULT_AGENT = "vp_model.agent:Agent.load"
 
@@ -95,7 +95,7 @@ def _serve(requests: queue.Queue[dict[str, Any]], send: Send, load: Callable[[],
                 send({"id": identifier, "event": "progress", "message": "loading the model"})
                 agent = load()
             job = json.loads(Path(request["job"]).read_text(encoding="utf-8")) if request.get("job") else {}
-            answer = _JOBS[request["type"]](agent, job, lambda text: _progress(send, identifier, text))
+            answer = _JOBS[request["type"]](agent, job, partial(_progress, send, identifier))
         except BaseException as error:  # noqa: BLE001 (the process's boundary: every failure is told to the parent)
             kind, message = describe(error)
             if agent is None and kind == "internal":
@@ -168,17 +168,6 @@ def describe(error: BaseException) -> tuple[FailureKind, str]:
     if isinstance(error, OSError) and error.errno in (errno.EFBIG, errno.ENOSPC, errno.EDQUOT):
         return "output", "The outcome is larger than compute.output_limit_gb or the free disk space."
     return "internal", f"{type(error).__name__} in {place_of(error)}"
-
-
-def place_of(error: BaseException) -> str:
-    """`package/module.py:123` of the innermost frame in this project's code, or of the innermost of all."""
-    frames = traceback.extract_tb(error.__traceback__)
-    if not frames:
-        return "an unknown place"
-    own = [frame for frame in frames if "vp_node" in frame.filename or "vp_model" in frame.filename]
-    frame = (own or list(frames))[-1]
-    path = Path(frame.filename)
-    return f"{path.parent.name}/{path.name}:{frame.lineno}"
 
 
 def _is_allocation_failure(error: BaseException) -> bool:

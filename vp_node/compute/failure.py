@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
 from typing import Literal
 
 FailureKind = Literal["input", "program", "memory", "time", "output", "crash", "cancelled", "internal", "start"]
@@ -28,3 +30,14 @@ class ComputeFailure(Exception):
     def may_pass(self) -> bool:
         """Whether the same job may succeed when it is tried again."""
         return self.kind in ("crash", "start")
+
+
+def place_of(error: BaseException) -> str:
+    """`package/module.py:123` of the innermost frame in this project's code, or of the innermost of all."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return "an unknown place"
+    own = [frame for frame in frames if "vp_node" in frame.filename or "vp_model" in frame.filename]
+    frame = (own or list(frames))[-1]
+    path = Path(frame.filename)
+    return f"{path.parent.name}/{path.name}:{frame.lineno}"

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from vp_model.outcome import ModelIdentity
 from vp_node.compute.child import DEFAULT_AGENT
@@ -113,9 +113,9 @@ class ComputeProcess:
             process = self._started()
             self._number += 1
             try:
-                assert process.stdin is not None
-                process.stdin.write(json.dumps({"id": self._number, "type": kind, "job": str(path)}) + "\n")
-                process.stdin.flush()
+                requests = cast(IO[str], process.stdin)
+                requests.write(json.dumps({"id": self._number, "type": kind, "job": str(path)}) + "\n")
+                requests.flush()
             except OSError as error:
                 raise self._death(process) from error
             return self._wait(process, self._number, progress, cancelled, output)
@@ -140,9 +140,9 @@ class ComputeProcess:
             env=_environment(self._config.threads),
             start_new_session=True,
         )
-        assert process.stdout is not None and process.stderr is not None
-        threading.Thread(target=_read_messages, args=(process.stdout, self._messages), daemon=True).start()
-        threading.Thread(target=_keep_faults, args=(process.stderr, self._faults), daemon=True).start()
+        answers, errors = cast(IO[str], process.stdout), cast(IO[str], process.stderr)
+        threading.Thread(target=_read_messages, args=(answers, self._messages), daemon=True).start()
+        threading.Thread(target=_keep_faults, args=(errors, self._faults), daemon=True).start()
         try:
             ready = self._messages.get(timeout=START_SECONDS)
         except queue.Empty:
@@ -205,9 +205,9 @@ class ComputeProcess:
         if cancelled():
             return ComputeFailure("cancelled", "Cancelled while it was computing.")
         if time.monotonic() > deadline:
+            limit = config.time_limit_seconds
             return ComputeFailure(
-                "time",
-                f"It computed for longer than the {config.time_limit_seconds:g} s that compute.time_limit_seconds allows.",
+                "time", f"It computed for longer than the {limit:g} s that compute.time_limit_seconds allows."
             )
         if resident_bytes(process.pid) > config.memory_limit_gb * GIGABYTE:
             return ComputeFailure(
@@ -271,7 +271,7 @@ def _read_messages(stream: IO[str], messages: queue.Queue[dict[str, Any] | None]
 
 
 def _keep_faults(stream: IO[str], faults: deque[str]) -> None:
-    """Keeps Python's trace of a fatal signal, which names files and lines; drops all else, which may quote data sets."""
+    """Keeps Python's trace of a fatal signal, which names files and lines; all else may quote data sets."""
     for line in stream:
         if line.startswith(("Fatal Python error", "  File ")):
             faults.append(line.rstrip())

@@ -91,7 +91,7 @@ def health(config: Config, session: Session, now: datetime) -> Health:
         problems.append("No worker is alive. Start one with `vp-node serve`.")
     if free < config.dicom.minimum_free_disk_gb:
         problems.append(
-            f"{free:.1f} GB of disk are free, less than dicom.minimum_free_disk_gb: studies are refused until there is more."
+            f"{free:.1f} GB of disk are free, less than dicom.minimum_free_disk_gb: studies are refused meanwhile."
         )
     if dead:
         problems.append(f"{dead} deliveries were given up. See `vp-node deliveries`.")

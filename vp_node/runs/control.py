@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from vp_node.database.models import FINAL_RUN_STATES, Delivery, DeliveryState, Result, Run, RunState
 from vp_node.operations.audit import record
+from vp_node.runs.states import RunStopped, advance
 
 
 class RunControlError(ValueError):
@@ -25,9 +26,18 @@ def cancel_run(session: Session, run: Run, actor: str, now: datetime) -> None:
     if run.state == RunState.SENDING:
         raise RunControlError("Its results are being sent: what a PACS has stored cannot be taken back from here.")
     before = run.state
-    run.state = RunState.CANCELLED
-    run.reason = f"Cancelled by {actor}."
-    run.finished_at = now
+    try:
+        advance(
+            session,
+            run.id,
+            run.attempt,
+            RunState.CANCELLED,
+            unless=(RunState.SENDING,),
+            reason=f"Cancelled by {actor}.",
+            finished_at=now,
+        )
+    except RunStopped:
+        raise RunControlError("The run ended, or its results were sent, at this very moment.") from None
     record(session, actor, "run cancelled", run.id, state=before)
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from vp_model.outcome import OUTCOME_FILE
-from vp_node.compute.child import place_of
+from vp_node.compute.failure import place_of
 from vp_node.config import Config, DeliverySection, Peer
 from vp_node.database.models import Delivery, DeliveryState, Result, Run, RunState, Study
 from vp_node.dicom.sender import SendReport, send
@@ -55,8 +55,8 @@ def resolve(config: Config, study: Study, destination: str) -> Peer:
     peers = [peer for peer in config.peers if peer.ae_title == title]
     if not peers:
         raise NoDestination(
-            f"The study came from the AE title {title!r}, which is no peer in the configuration: results cannot go back "
-            "to it. Add it under [[peers]], then retry the delivery."
+            f"The study came from the AE title {title!r}, which is no peer in the configuration: results cannot go "
+            "back to it. Add it under [[peers]], then retry the delivery."
         )
     receiving = [peer for peer in peers if peer.receives_results]
     if not receiving:

@@ -9,7 +9,7 @@ handing-over no second run.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from dbos import DBOS, DBOSConfig
 from sqlalchemy import select
@@ -45,7 +45,6 @@ class RunEngine:
         self._context = context
         self._worker = worker
         self._enqueued: set[str] = set()
-        self._workflow: Callable[[str, int], str] | None = None
 
     def start(self) -> None:
         """Connects, resumes what this worker had begun, and takes runs from the queue from now on."""
@@ -71,7 +70,6 @@ class RunEngine:
                     return said
             return "done"
 
-        self._workflow = run
         DBOS.launch()
         DBOS.register_queue(
             QUEUE,
@@ -89,7 +87,6 @@ class RunEngine:
 
         A run whose workflow is unknown to the engine (its database was lost) is begun again.
         """
-        assert self._workflow is not None
         with self._context.sessions() as session:
             rows = session.execute(
                 select(Run.id, Run.attempt, Run.priority)

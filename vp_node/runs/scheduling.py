@@ -11,7 +11,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor as JobThreads
 from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy import select, update
 
-from vp_node.compute.child import place_of
+from vp_node.compute.failure import place_of
 from vp_node.database.models import Run, RunState, Study, StudyState
 from vp_node.intake.completeness import close_whole_studies
 from vp_node.runs.context import RunContext

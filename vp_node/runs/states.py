@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import CursorResult, update
 from sqlalchemy.orm import Session
@@ -26,20 +26,25 @@ class RunFailure(Exception):
         self.may_pass = may_pass
 
 
-def advance(session: Session, run_id: str, attempt: int, state: RunState, **values: Any) -> None:
-    """Sets the state of a run that has not ended.
+def advance(
+    session: Session, run_id: str, attempt: int, state: RunState, *, unless: tuple[RunState, ...] = (), **values: Any
+) -> None:
+    """Sets the state, and other columns, of a run that has not ended, in one statement.
+
+    Args:
+        unless: further states in which the run is to be left alone.
 
     Raises:
-        RunStopped: it has ended, or this is no longer its attempt.
+        RunStopped: it has ended, or is in one of these states, or this is no longer its attempt.
     """
+    left_alone = [*FINAL_RUN_STATES, *unless]
     statement = (
         update(Run)
-        .where(Run.id == run_id, Run.attempt == attempt, Run.state.not_in(list(FINAL_RUN_STATES)))
+        .where(Run.id == run_id, Run.attempt == attempt, Run.state.not_in(left_alone))
         .values(state=state, **values)
         .execution_options(synchronize_session="fetch")
     )
-    result = session.execute(statement)
-    assert isinstance(result, CursorResult)
+    result = cast(CursorResult[Any], session.execute(statement))
     if result.rowcount == 0:
         raise RunStopped(f"Run {run_id} is no longer in attempt {attempt}, or has ended.")
 

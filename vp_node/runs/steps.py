@@ -15,9 +15,8 @@ from uuid import uuid4
 from sqlalchemy.exc import OperationalError
 
 from vp_model.outcome import OUTCOME_FILE, Outcome
-from vp_node.compute.child import place_of
 from vp_node.compute.codec import RunJob
-from vp_node.compute.failure import ComputeFailure
+from vp_node.compute.failure import ComputeFailure, place_of
 from vp_node.database.models import Run, RunState
 from vp_node.operations.audit import record
 from vp_node.prompts.definition import PromptDefinition

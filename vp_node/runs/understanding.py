@@ -9,8 +9,8 @@ from pathlib import Path
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
-from vp_node.compute.child import place_of
 from vp_node.compute.codec import volume_from_json, volume_to_json
+from vp_node.compute.failure import place_of
 from vp_node.database.models import Instance, Series, SetAsideSeries, Study, StudyState, Volume
 from vp_node.operations.audit import record
 from vp_node.studies.headers import InstanceHeader
