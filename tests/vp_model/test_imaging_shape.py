@@ -82,8 +82,8 @@ def test_surface_area_agrees_with_theory_simpleitk_and_marching_cubes(
 
 
 def test_surface_area_does_not_depend_on_how_the_volume_was_cut() -> None:
-    tilted = np.eye(4)
-    tilted[:3, :3] = [[1, 0, 0], [0, 1, 0.7], [0, 0, 2]]
+    tilted = np.diag([1.0, 1.0, 2.0, 1.0])
+    tilted[1, 2] = 0.7
     sphere = ellipsoid((12, 12, 12), tilted, (40, 70, 20))
     assert shape.surface_area(region(sphere, tilted)) == pytest.approx(4 * np.pi * 144, rel=0.05)
 
@@ -91,7 +91,7 @@ def test_surface_area_does_not_depend_on_how_the_volume_was_cut() -> None:
 def test_oriented_extents_follow_the_region_not_the_axes() -> None:
     angle = np.radians(30)
     world = np.eye(4)
-    world[:3, :3] = [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
+    world[:2, :2] = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     mask = np.zeros((40, 20, 20), np.bool_)
     mask[5:35, 5:15, 8:12] = True
     lengths, axes = shape.oriented_extents(region(mask, world))

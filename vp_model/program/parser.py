@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import warnings
 from collections import Counter
@@ -91,12 +92,15 @@ def parse(code: str, limits: Limits | None = None) -> list[ast.stmt]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "invalid escape sequence" and the like: the tree is checked below
-            tree = ast.parse(text, mode="exec")
+            # At a syntax error CPython opens the file of the code's name, to quote the line: give it the null device.
+            tree = ast.parse(text, filename=os.devnull, mode="exec")
     except SyntaxError as error:
         raise ProgramError(f"Not a program: {error.msg}.", error.lineno or 0) from None
     except (ValueError, RecursionError, MemoryError):
         raise ProgramError("Not a program: it cannot be read.") from None
     _check_look_alikes(code, tree)
+    if sum(isinstance(node, ast.MatMult) for node in ast.walk(tree)) != marker_count(code):
+        raise ProgramError(f"{MARKER} stands directly after the name of a volume only.")
     for statement in tree.body:
         _check_statement(statement, bounds, 1)
     return tree.body
