@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 from vp_model.vision.config import preset
 from vp_model.vision.network import VisionNetwork
+from vp_model.vision.weights import save_vision
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import Subject
 from vp_train.training.condition import ConditionTable
@@ -139,8 +140,7 @@ def export(learner: Learner, folder: Path) -> None:
     """`vision.safetensors` (half precision) and `condition_table.safetensors` (φ after SiLU and the raw vectors)."""
     folder.mkdir(parents=True, exist_ok=True)
     network, table = averaged(learner)
-    weights = {name: value.to(torch.float16).contiguous() for name, value in network.state_dict().items()}
-    save_file(weights, folder / "vision.safetensors")
+    save_vision(network, folder)
     phi = table()[:, 0].detach().contiguous()
     save_file({"phi": phi, "vectors": table.vectors.detach().contiguous()}, folder / "condition_table.safetensors")
 

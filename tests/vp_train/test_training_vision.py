@@ -1,0 +1,211 @@
+"""Training of the vision network: what a step does, resuming, export, the joint step."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.vp_train.heads import head
+from vp_model.vision import config as vision_config
+from vp_model.vision.config import VisionConfig
+from vp_model.vision.network import VisionNetwork
+from vp_model.vision.weights import load_vision
+from vp_train.datasets.labels import load_labels
+from vp_train.training import vision
+from vp_train.training.condition import ConditionTable
+from vp_train.training.examples import draw_example
+from vp_train.training.joint import Emitted, JointExample, joint_step
+from vp_train.training.loss import segmentation_loss, soft_dice
+from vp_train.training.recipe import Recipe, Scale, bundled_recipe, read_recipe
+from vp_train.training.vision import Learner, averaged, export, load_learner, save_learner, train, train_step
+
+TINY = VisionConfig(
+    (4, 8, 8), conditioning="readout", interaction_size=8, interaction_heads=2, encoding_size=5, reference="axis"
+)
+RECIPE = replace(
+    read_recipe(bundled_recipe("compact")),
+    preset="tiny",
+    steps=6,
+    mix=(Scale(6.0, None, 0.5), Scale(4.0, 40.0, 0.5)),
+    several=0.3,
+    corrupted=0.5,
+)
+
+
+@pytest.fixture(autouse=True)
+def tiny_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = vision_config.preset
+    monkeypatch.setattr(vision, "preset", lambda name: TINY if name == "tiny" else known(name))
+
+
+def steps(learner: Learner, count: int, recipe: Recipe = RECIPE) -> None:
+    subjects = [head()]
+    for _ in range(count):
+        train_step(learner, subjects, recipe)
+
+
+def same(first: Learner, second: Learner) -> bool:
+    a, b = first.parameters(), second.parameters()
+    return all(torch.equal(a[name], b[name]) for name in a) and all(
+        torch.equal(first.average[name], second.average[name]) for name in a
+    )
+
+
+def test_resumed_training_ends_at_the_weights_of_uninterrupted_training(tmp_path: Path) -> None:
+    straight = load_learner(RECIPE, tmp_path / "none")
+    steps(straight, 6)
+    broken = load_learner(RECIPE, tmp_path)
+    steps(broken, 3)
+    save_learner(broken, tmp_path)
+    resumed = load_learner(RECIPE, tmp_path)
+    steps(resumed, 3)
+    assert resumed.step == 6
+    assert same(straight, resumed)
+    assert not same(straight, broken)
+
+
+def test_training_reduces_the_loss_on_a_head(tmp_path: Path) -> None:
+    learner = load_learner(RECIPE, tmp_path)
+    recipe = replace(RECIPE, several=0.0, steps=60, warmup=5, rate=0.01)
+    steps(learner, 40, recipe)
+    dice = [value for _, value in learner.recent]
+    assert sum(dice[-8:]) / 8 > 1.5 * sum(dice[:8]) / 8
+
+
+def test_training_stops_when_asked_and_can_be_resumed(tmp_path: Path) -> None:
+    (tmp_path / "stop").touch()
+    learner = load_learner(RECIPE, tmp_path)
+    train(learner, [head()], RECIPE, tmp_path, minutes=1.0)
+    assert learner.step == 0
+    (tmp_path / "stop").unlink()
+    watched: list[int] = []
+    train(learner, [head()], RECIPE, tmp_path, 1.0, lambda current: watched.append(current.step), watch_minutes=0.0)
+    assert learner.step == RECIPE.steps
+    assert watched == [1, 2, 3, 4, 5, 6]
+    assert load_learner(RECIPE, tmp_path).step == RECIPE.steps
+
+
+def test_training_curve_names_the_soft_dice_of_each_scale(tmp_path: Path) -> None:
+    learner = load_learner(RECIPE, tmp_path)
+    learner.recent += [(4.0, 0.2), (4.0, 0.4), (6.0, 0.5)]
+    vision._note(learner, RECIPE, tmp_path)
+    with (tmp_path / "curve.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(float(row["spacing_mm"]), float(row["soft_dice"])) for row in rows] == [(4.0, 0.3), (6.0, 0.5)]
+
+
+def test_example_depends_on_recipe_and_step_alone() -> None:
+    first, _ = draw_example([head()], RECIPE, 4)
+    again, _ = draw_example([head()], RECIPE, 4)
+    other, _ = draw_example([head()], RECIPE, 5)
+    assert torch.equal(first[0].placed.features, again[0].placed.features)
+    assert first[0].placed.shape != other[0].placed.shape or not torch.equal(
+        first[0].placed.features, other[0].placed.features
+    )
+
+
+def test_some_examples_hold_several_images_of_one_head() -> None:
+    counts = {len(draw_example([head()], replace(RECIPE, several=1.0), step)[0]) for step in range(8)}
+    assert counts == {2, 3}
+
+
+def test_exported_weights_segment_like_the_averaged_network(tmp_path: Path) -> None:
+    learner = load_learner(RECIPE, tmp_path)
+    steps(learner, 3)
+    export(learner, tmp_path)
+    network, table = averaged(learner)
+    loaded = load_vision(TINY, tmp_path)
+    tensors = load_file(tmp_path / "condition_table.safetensors")
+    torch.testing.assert_close(tensors["phi"], torch.nn.functional.silu(tensors["vectors"]))
+    images, _ = draw_example([head()], RECIPE, 0)
+    given = [image.placed for image in images]
+    with torch.no_grad():
+        wanted = network(given, table(len(given)))[0]
+        found = loaded(given, tensors["phi"][:, None].expand(-1, len(given), -1))[0]
+    torch.testing.assert_close(found, wanted, atol=0.05, rtol=0.05)
+
+
+def test_weights_of_another_configuration_are_refused(tmp_path: Path) -> None:
+    export(load_learner(RECIPE, tmp_path), tmp_path)
+    with pytest.raises(ValueError, match="does not fit"):
+        load_vision(replace(TINY, channels=(8, 8, 8)), tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"vision\.safetensors"):
+        load_vision(TINY, tmp_path / "absent")
+
+
+def test_learning_rate_rises_then_falls_to_its_floor() -> None:
+    recipe = replace(RECIPE, rate=1.0, warmup=10, steps=100, floor=0.1)
+    assert recipe.rate_at(0) == pytest.approx(0.1, rel=0.01)
+    assert recipe.rate_at(10) > 0.9
+    assert recipe.rate_at(100) == pytest.approx(0.1)
+
+
+def test_unknown_recipe_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="compact"):
+        bundled_recipe("huge")
+
+
+def test_soft_dice_is_one_for_agreement_and_nothing_for_its_opposite() -> None:
+    target = (torch.rand(2, 5, 5, 5) > 0.5).float()
+    certain = (target * 2 - 1) * 50
+    torch.testing.assert_close(soft_dice(certain, target), torch.ones(2))
+    assert float(soft_dice(-certain, target).max()) < 1e-3
+
+
+def test_absent_structure_does_not_count_in_dice_but_is_pushed_away() -> None:
+    logits = torch.zeros(2, 4, 4, 4, requires_grad=True)
+    target = torch.zeros(2, 4, 4, 4)
+    target[0] = 1.0
+    loss, dice = segmentation_loss(logits, target, 1.0)
+    loss.backward()
+    assert float(dice) == pytest.approx(0.8, abs=1e-3)
+    assert logits.grad is not None
+    assert float(logits.grad[1].min()) > 0
+
+
+@pytest.mark.parametrize("conditioning", ["all", "decoder", "readout"])
+def test_joint_step_carries_the_gradient_of_dice_into_the_language_model(conditioning: str) -> None:
+    """A stand-in for α: one linear layer from a prompt's features to φ."""
+    torch.manual_seed(0)
+    network = VisionNetwork(replace(TINY, conditioning=conditioning))  # type: ignore[arg-type]
+    for name, parameter in network.named_parameters():
+        if "expand" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    alpha = torch.nn.Linear(3, 32)
+    before = alpha.weight.detach().clone()
+    images, _ = draw_example([head()], replace(RECIPE, several=0.0), 1)
+    example = JointExample(images, [images[0].targets[[0, 10]]])
+    prompt = torch.randn(2, 1, 3)
+
+    def emit() -> Emitted:
+        return Emitted(torch.zeros(()), torch.nn.functional.silu(alpha(prompt)))
+
+    optimizer = torch.optim.Adam([*network.parameters(), *alpha.parameters()], lr=1e-3)
+    losses = joint_step(network, [(example, emit), (example, emit)], optimizer)
+    assert 0.0 <= losses.dice <= 1.0
+    assert losses.total == pytest.approx(0.1 * (1 - losses.dice), abs=1e-4)
+    assert float((alpha.weight.detach() - before).abs().max()) > 0
+
+
+def test_joint_step_refuses_targets_of_other_calls() -> None:
+    network = VisionNetwork(TINY)
+    images, _ = draw_example([head()], replace(RECIPE, several=0.0), 1)
+    phi = torch.zeros(2, 1, 32, requires_grad=True)
+    optimizer = torch.optim.SGD([phi], lr=0.1)
+    with pytest.raises(ValueError, match="same calls"):
+        joint_step(
+            network,
+            [(JointExample(images, [images[0].targets[:1]]), lambda: Emitted(torch.zeros(()), phi))],
+            optimizer,
+        )
+
+
+def test_condition_table_has_a_vector_for_each_target() -> None:
+    table = ConditionTable(load_labels().targets, 32)
+    assert tuple(table(3).shape) == (34, 3, 32)
+    assert float(table().min()) > -0.3  # SiLU has no lower values
