@@ -1,0 +1,1 @@
+"""The wire: what is listened for, what is sent, and the guard in front of it."""

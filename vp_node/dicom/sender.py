@@ -1,0 +1,208 @@
+"""The Storage SCU and the Verification SCU.
+
+Presentation contexts are proposed for the files at hand, not from a table: tables of "all" classes are longer than the
+128 that an association may propose and lack the newest classes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE
+from pynetdicom.association import Association
+from pynetdicom.presentation import build_context
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+from vp_node.config import Peer
+
+LOG = logging.getLogger(__name__)
+
+MAXIMUM_CONTEXTS = 128
+UNCOMPRESSED = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
+TIMEOUT_SECONDS = 60.0
+
+SendOutcome = Literal["sent", "retry", "refused"]
+
+
+@dataclass(frozen=True)
+class SendReport:
+    """What became of one file."""
+
+    path: Path
+    sop_instance_uid: str
+    status: int | None
+    """DIMSE status; None where the peer gave none."""
+    outcome: SendOutcome
+    message: str
+
+
+@dataclass(frozen=True)
+class EchoReport:
+    reachable: bool
+    message: str
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+
+
+def send(
+    peer: Peer, paths: Sequence[Path], calling_ae_title: str, timeout_seconds: float = TIMEOUT_SECONDS
+) -> list[SendReport]:
+    """Stores files at a peer over as few associations as the limit on contexts allows.
+
+    Returns one report for each path, in their order. Out of resources (A7xx), a lost connection and a rejected
+    association are worth another try; a data set that the peer refuses (A9xx, Cxxx, 01xx) is not.
+    """
+    reports: dict[Path, SendReport] = {}
+    files: list[_File] = []
+    for path in paths:
+        try:
+            files.append(_identify(path))
+        except (InvalidDicomError, OSError, AttributeError, KeyError):
+            reports[path] = SendReport(path, "", None, "refused", "The file is no DICOM instance.")
+    for group in _groups(files):
+        for report in _send_group(peer, group, calling_ae_title, timeout_seconds):
+            reports[report.path] = report
+    return [reports[path] for path in paths]
+
+
+def echo(peer: Peer, calling_ae_title: str, timeout_seconds: float = 10.0) -> EchoReport:
+    """Asks a peer whether it answers (C-ECHO)."""
+    entity = _entity(calling_ae_title, timeout_seconds)
+    association = entity.associate(peer.host, peer.port, contexts=[build_context(Verification)], ae_title=peer.ae_title)
+    if not association.is_established:
+        return EchoReport(False, _why_not(association, peer))
+    try:
+        status = association.send_c_echo()
+    finally:
+        association.release()
+    if "Status" in status and status.Status == 0:
+        return EchoReport(True, f"{peer.ae_title} at {peer.host}:{peer.port} answered.")
+    return EchoReport(False, f"{peer.ae_title} at {peer.host}:{peer.port} accepted the association but not C-ECHO.")
+
+
+def _identify(path: Path) -> _File:
+    meta = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID", "SOPInstanceUID"])
+    return _File(path, str(meta.SOPClassUID), str(meta.SOPInstanceUID), str(meta.file_meta.TransferSyntaxUID))
+
+
+def _proposals(file: _File) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Contexts that would carry a file: its own transfer syntax, and for uncompressed ones their alternatives."""
+    own = (file.sop_class_uid, (file.transfer_syntax_uid,))
+    if file.transfer_syntax_uid in UNCOMPRESSED:
+        return (own, (file.sop_class_uid, UNCOMPRESSED))
+    return (own,)
+
+
+def _groups(files: Sequence[_File]) -> list[list[_File]]:
+    """Files in their order, cut where the contexts would be too many for one association."""
+    groups: list[list[_File]] = []
+    contexts: set[tuple[str, tuple[str, ...]]] = set()
+    for file in files:
+        wanted = set(_proposals(file))
+        if not groups or len(contexts | wanted) > MAXIMUM_CONTEXTS:
+            groups.append([])
+            contexts = set()
+        contexts |= wanted
+        groups[-1].append(file)
+    return groups
+
+
+def _send_group(peer: Peer, files: Sequence[_File], calling: str, timeout: float) -> list[SendReport]:
+    entity = _entity(calling, timeout)
+    proposals = list(dict.fromkeys(proposal for file in files for proposal in _proposals(file)))
+    contexts = [build_context(sop_class, list(syntaxes)) for sop_class, syntaxes in proposals]
+    association = entity.associate(peer.host, peer.port, contexts=contexts, ae_title=peer.ae_title)
+    if not association.is_established:
+        message = _why_not(association, peer)
+        outcome: SendOutcome = "refused" if _rejected_for_good(association) else "retry"
+        return [SendReport(file.path, file.sop_instance_uid, None, outcome, message) for file in files]
+    try:
+        return [_send_one(association, peer, file) for file in files]
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def _send_one(association: Association, peer: Peer, file: _File) -> SendReport:
+    def report(outcome: SendOutcome, message: str, status: int | None = None) -> SendReport:
+        return SendReport(file.path, file.sop_instance_uid, status, outcome, message)
+
+    if not association.is_established:
+        return report("retry", f"The connection to {peer.name} was lost.")
+    accepted = {
+        (str(context.abstract_syntax), str(context.transfer_syntax[0])) for context in association.accepted_contexts
+    }
+    carried = (file.sop_class_uid, file.transfer_syntax_uid) in accepted or (
+        file.transfer_syntax_uid in UNCOMPRESSED
+        and any((file.sop_class_uid, syntax) in accepted for syntax in UNCOMPRESSED)
+    )
+    if not carried:
+        return report("refused", f"{peer.name} does not accept this SOP class in the file's transfer syntax.")
+    try:
+        answer = association.send_c_store(_dataset(file, accepted))
+    except (ValueError, RuntimeError) as error:
+        # pynetdicom: ValueError for a data set that it cannot encode, RuntimeError for an association that just ended.
+        outcome: SendOutcome = "retry" if isinstance(error, RuntimeError) else "refused"
+        return report(outcome, f"The instance could not be sent to {peer.name} ({type(error).__name__}).")
+    if "Status" not in answer:
+        return report("retry", f"{peer.name} did not answer in time or closed the connection.")
+    status = int(answer.Status)
+    comment = str(answer.get("ErrorComment", ""))
+    said = f"{peer.name} answered {status:04X}" + (f": {comment}" if comment else "")
+    if status == 0 or status & 0xF000 == 0xB000:
+        return report("sent", said, status)
+    if status & 0xFF00 == 0xA700:
+        return report("retry", said, status)
+    return report("refused", said, status)
+
+
+def _dataset(file: _File, accepted: set[tuple[str, str]]) -> Any:
+    """The path where the file can go as it is; a data set in the accepted uncompressed syntax where it cannot."""
+    if (file.sop_class_uid, file.transfer_syntax_uid) in accepted:
+        return file.path
+    dataset: Dataset = dcmread(file.path)
+    other = next(syntax for syntax in UNCOMPRESSED if (file.sop_class_uid, syntax) in accepted)
+    dataset.file_meta.TransferSyntaxUID = UID(other)
+    return dataset
+
+
+def _entity(calling: str, timeout: float) -> AE:
+    entity = AE(ae_title=calling)
+    entity.connection_timeout = timeout
+    entity.acse_timeout = timeout
+    entity.dimse_timeout = timeout
+    entity.network_timeout = timeout
+    entity.maximum_pdu_size = 0
+    return entity
+
+
+def _rejected_for_good(association: Association) -> bool:
+    primitive = association.acceptor.primitive
+    return association.is_rejected and primitive is not None and primitive.result == 1
+
+
+def _why_not(association: Association, peer: Peer) -> str:
+    where = f"{peer.ae_title} at {peer.host}:{peer.port}"
+    if association.is_rejected:
+        primitive = association.acceptor.primitive
+        reason = primitive.reason_str if primitive is not None else "no reason given"
+        return f"{where} rejected the association: {reason}."
+    if association.is_aborted and association.acceptor.primitive is not None:
+        return f"{where} accepted the association and aborted it."
+    if association.is_aborted:
+        return f"{where} cannot be reached, or closed the connection."
+    return f"{where} accepted none of the proposed SOP classes."

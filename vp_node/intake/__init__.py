@@ -1,0 +1,1 @@
+"""Durable store and index of what arrived, and when a study is whole."""

@@ -1,0 +1,38 @@
+"""What a start does about the crash before it: half-received files, files without a row, open associations."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, sessionmaker
+
+from vp_node.database.models import Association, Instance, now
+from vp_node.intake.store import INCOMING_FOLDER, INSTANCES_FOLDER
+
+LOG = logging.getLogger(__name__)
+
+
+def recover(sessions: sessionmaker[Session], data_folder: Path) -> None:
+    """Run once at the start of `serve`, before the listener starts and while no other process receives.
+
+    What was not acknowledged is removed: its sender still has it and sends it again.
+    """
+    for path in (data_folder / INCOMING_FOLDER).glob("*"):
+        path.unlink()
+    with sessions() as session:
+        known = set(session.scalars(select(Instance.path)))
+    orphans = [
+        path
+        for path in (data_folder / INSTANCES_FOLDER).rglob("*.dcm")
+        if str(path.relative_to(data_folder)) not in known
+    ]
+    for path in orphans:
+        path.unlink()
+    with sessions.begin() as session:
+        left = session.scalars(select(Association).where(Association.closed_at.is_(None))).all()
+        for association in left:
+            association.closed_at, association.ended_by = now(), "restart"
+    if orphans or left:
+        LOG.info("After a crash: %d unacknowledged files removed, %d associations closed.", len(orphans), len(left))
