@@ -168,9 +168,7 @@ def _groups(group: Dataset) -> dict[str, Any]:
         "inversion_time": _first(_numbers_in(group, "MRModifierSequence", "InversionTimes")),
         "temporal_index": _whole(_numbers_in(group, "FrameContentSequence", "TemporalPositionIndex")),
         "acquisition_number": _whole(_numbers_in(group, "FrameContentSequence", "FrameAcquisitionNumber")),
-        "trigger_time": _first(
-            _numbers_in(group, "CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime")
-        ),
+        "trigger_time": _first(_numbers_in(group, "CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime")),
         "slope": _first(_numbers_in(group, "PixelValueTransformationSequence", "RescaleSlope")),
         "intercept": _first(_numbers_in(group, "PixelValueTransformationSequence", "RescaleIntercept")),
     }

@@ -163,7 +163,7 @@ _HEADER_KEYWORDS = (
     "PatientAge Rows Columns SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored PixelRepresentation "
     "NumberOfFrames ImageType ScanningSequence SequenceVariant ScanOptions SequenceName PulseSequenceName "
     "MRAcquisitionType EchoTrainLength ContrastBolusAgent ContrastBolusAgentSequence SpacingBetweenSlices "
-    "BurnedInAnnotation ConversionType LossyImageCompression"
+    "BurnedInAnnotation ConversionType LossyImageCompression EchoPulseSequence EchoPlanarPulseSequence"
 ).split()
 _TAGS = {keyword: tag_of(keyword) for keyword in _HEADER_KEYWORDS}
 _WANTED = [*_TAGS.values(), *(tag_of(keyword) for keyword in FRAME_KEYWORDS), *private_tags()]
@@ -248,7 +248,7 @@ def header_of(dataset: Dataset, meta: FileMetaDataset, path: Path, size: int) ->
         bits_stored=integer(dataset, _TAGS["BitsStored"]) or 0,
         pixel_representation=integer(dataset, _TAGS["PixelRepresentation"]) or 0,
         image_type=texts(dataset, _TAGS["ImageType"]),
-        scanning_sequence=texts(dataset, _TAGS["ScanningSequence"]),
+        scanning_sequence=_scanning_sequence(dataset),
         sequence_variant=texts(dataset, _TAGS["SequenceVariant"]),
         scan_options=texts(dataset, _TAGS["ScanOptions"]),
         sequence_name=say("SequenceName") or say("PulseSequenceName"),
@@ -297,6 +297,18 @@ def _check_size(header: InstanceHeader, size: int) -> None:
     bits = header.rows * header.columns * header.number_of_frames * header.bits_allocated
     if size * 8 < bits:
         raise HeaderError("The DICOM file is truncated: it is smaller than the pixels that its header declares.")
+
+
+_ECHO_PULSE_SEQUENCES = {"SPIN": ("SE",), "GRADIENT": ("GR",), "BOTH": ("SE", "GR")}
+
+
+def _scanning_sequence(dataset: Dataset) -> tuple[str, ...]:
+    """Scanning Sequence (0018,0020), or its terms for what an enhanced object says (PS3.3 C.8.13.4)."""
+    said = texts(dataset, _TAGS["ScanningSequence"])
+    if said:
+        return said
+    echo_planar = ("EP",) if text(dataset, _TAGS["EchoPlanarPulseSequence"]) == "YES" else ()
+    return (*_ECHO_PULSE_SEQUENCES.get(text(dataset, _TAGS["EchoPulseSequence"]), ()), *echo_planar)
 
 
 def _contrast_agent(dataset: Dataset) -> str:

@@ -20,6 +20,15 @@ class FrameReference:
     frame_number: int | None = None
     """1-based (PS3.3 C.7.6.6); None for a single-frame object."""
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether this stands for a slice that never came."""
+        return not self.sop_instance_uid
+
+
+MISSING_FRAME = FrameReference("", "", Path())
+"""The place of a slice that never came, in a volume flagged `missing-slice`: its geometry is known, its pixels are not."""
+
 
 @dataclass(frozen=True, eq=False)
 class SourceVolume:
@@ -55,6 +64,11 @@ class SourceVolume:
     """`missing-slice`, `duplicate-slice`, `irregular-spacing`, `gantry-tilt`, `no-date`… : see `volumes.md`."""
     splits: tuple[tuple[str, str], ...] = ()
     """What told this volume apart in its series: (`echo time`, `4.92`), (`b-value`, `1000`)…"""
+
+    @property
+    def missing_slices(self) -> tuple[int, ...]:
+        """Indices of the slices that never came."""
+        return tuple(index for index, frame in enumerate(self.frames) if frame.is_missing)
 
     @property
     def spacing(self) -> tuple[float, float, float]:

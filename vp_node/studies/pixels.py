@@ -1,0 +1,254 @@
+"""The voxels of a volume. Runs in the compute process only: nothing else of the node decodes what a peer sent."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels import apply_modality_lut, get_decoder
+from pydicom.uid import UID
+
+from vp_node.studies.codestream import declared_size
+from vp_node.studies.elements import tag_of
+from vp_node.studies.frames import FRAME_KEYWORDS, FrameHeader, frame_headers
+from vp_node.studies.model import SourceVolume
+
+DEFAULT_LIMIT_BYTES = 8 << 30
+"""Largest volume, as float32 voxels."""
+
+_KEYWORDS = (
+    "SOPInstanceUID Rows Columns SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored HighBit "
+    "PixelRepresentation NumberOfFrames PlanarConfiguration PixelPaddingValue PixelPaddingRangeLimit "
+    "ModalityLUTSequence ExtendedOffsetTable ExtendedOffsetTableLengths PixelData"
+).split()
+_WANTED = [tag_of(keyword) for keyword in (*_KEYWORDS, *FRAME_KEYWORDS)]
+
+
+class PixelError(ValueError):
+    """Pixels that cannot be read or decoded. Its text names no patient."""
+
+
+def load_voxels(volume: SourceVolume, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> NDArray[np.float32]:
+    """The voxels in rescaled units (Hounsfield units for CT), of shape (columns, rows, slices) as in `volume.world`.
+
+    Stored values are cut to their Bits Stored, MONOCHROME1 is inverted within that range (the volume is flagged
+    `inverted`), each frame is rescaled by its own slope and intercept (PS3.3 C.11.1.1.2), padding is brought to the
+    smallest real value where it is none. Slices that never came are interpolated between their neighbours: such a
+    volume is flagged `missing-slice`, and taken only where it was asked for.
+
+    Raises:
+        PixelError: pixels are missing, truncated, undecodable, or of another size than the header says.
+    """
+    columns, rows, slices = volume.shape
+    if columns * rows * slices * 4 > limit_bytes:
+        raise PixelError(
+            f"The volume of {columns}×{rows}×{slices} voxels is larger than the limit of {limit_bytes} bytes."
+        )
+    voxels = np.empty((slices, rows, columns), dtype=np.float32)
+    padding = _Padding()
+    for path, wanted in _by_file(volume).items():
+        dataset = _read(path, volume.frames[wanted[0][0]].sop_instance_uid, volume.shape, limit_bytes)
+        headers = frame_headers(dataset, _frame_count(dataset))
+        indices = [(number or 1) - 1 for _, number in wanted]
+        if max(indices) >= len(headers):
+            raise PixelError("A file has fewer frames than its header said when the study came in.")
+        for (slice_index, _), index, stored in zip(wanted, indices, _decoded(dataset, indices), strict=True):
+            padded = _padding_mask(stored, dataset)
+            _rescale(stored, dataset, headers[index], voxels[slice_index])
+            padding.add(slice_index, padded, voxels[slice_index])
+    _fill_missing(voxels, volume.missing_slices)
+    padding.apply(voxels, volume.modality)
+    return voxels.transpose(2, 1, 0)
+
+
+def _by_file(volume: SourceVolume) -> dict[Path, list[tuple[int, int | None]]]:
+    files: dict[Path, list[tuple[int, int | None]]] = defaultdict(list)
+    for slice_index, frame in enumerate(volume.frames):
+        if not frame.is_missing:
+            files[frame.path].append((slice_index, frame.frame_number))
+    # A decoder walks through a file's frames once, in their order.
+    return {path: sorted(wanted, key=lambda item: item[1] or 0) for path, wanted in files.items()}
+
+
+def _read(path: Path, sop_instance_uid: str, shape: tuple[int, int, int], limit_bytes: int) -> Dataset:
+    """The data set, its declared size checked against the volume and against what is there."""
+    try:
+        dataset = dcmread(path, specific_tags=list(_WANTED))
+    except (InvalidDicomError, EOFError, ValueError) as error:
+        raise PixelError("A file of the volume is no readable DICOM file any more.") from error
+    except FileNotFoundError as error:
+        raise PixelError("A file of the volume is gone. Send the study again.") from error
+    if str(dataset.get("SOPInstanceUID", "")) != sop_instance_uid:
+        raise PixelError("A file of the volume holds another instance than when the study came in.")
+    if "PixelData" not in dataset or dataset.PixelData is None:
+        raise PixelError("A file of the volume has no Pixel Data.")
+    if (dataset.get("Columns"), dataset.get("Rows")) != shape[:2] or dataset.get("SamplesPerPixel", 1) != 1:
+        raise PixelError("An image of the volume has another size than when the study came in.")
+    expected = _expected_bytes(dataset)
+    if expected > limit_bytes:
+        raise PixelError(f"An image declares {expected} bytes of pixels: more than the limit of {limit_bytes}.")
+    if not _syntax(dataset).is_encapsulated and len(dataset.PixelData) < expected:
+        raise PixelError(
+            f"Pixel Data is truncated: {len(dataset.PixelData)} bytes of {expected}. Send the study again."
+        )
+    return dataset
+
+
+def _frame_count(dataset: Dataset) -> int:
+    return max(1, int(dataset.get("NumberOfFrames") or 1))
+
+
+def _expected_bytes(dataset: Dataset) -> int:
+    bits = int(dataset.get("BitsAllocated", 0) or 0)
+    if bits not in (8, 16, 32):
+        raise PixelError(f"Bits Allocated is {bits}: only 8, 16 and 32 hold intensities.")
+    return int(dataset.Rows) * int(dataset.Columns) * _frame_count(dataset) * (bits // 8)
+
+
+def _syntax(dataset: Dataset) -> UID:
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if syntax is None:
+        raise PixelError("A file of the volume does not say its transfer syntax.")
+    return UID(syntax)
+
+
+def _decoded(dataset: Dataset, indices: list[int]) -> Iterator[NDArray[np.int64]]:
+    """Stored values of the frames asked for, (rows, columns), cut and sign-extended to Bits Stored."""
+    syntax = _syntax(dataset)
+    if syntax.is_encapsulated:
+        _check_declared_sizes(dataset, indices)
+    try:
+        decoder = get_decoder(syntax)
+        for frame, _ in decoder.iter_array(dataset, indices=indices, raw=True, allow_excess_frames=True):
+            if frame.shape != (dataset.Rows, dataset.Columns):
+                raise PixelError("A decoded frame has another size than its header says.")
+            yield _cut(frame, dataset, syntax.is_encapsulated)
+    except NotImplementedError as error:
+        raise PixelError(f"Pixels in transfer syntax {syntax.name} cannot be decoded here.") from error
+    except PixelError:
+        raise
+    except (RuntimeError, ValueError, AttributeError, IndexError, KeyError, TypeError) as error:
+        raise PixelError(f"Pixels in transfer syntax {syntax.name} are damaged: they do not decode.") from error
+
+
+def _check_declared_sizes(dataset: Dataset, indices: list[int]) -> None:
+    """Compares each wanted frame's own size with the header, before a decoder allocates what the frame asks for."""
+    frames = _frame_count(dataset)
+    try:
+        offsets = dataset.get("ExtendedOffsetTable")
+        lengths = dataset.get("ExtendedOffsetTableLengths")
+        table = (offsets, lengths) if offsets and lengths else None
+        wanted = set(indices)
+        seen = set()
+        for number, stream in enumerate(
+            generate_frames(dataset.PixelData, number_of_frames=frames, extended_offsets=table)
+        ):
+            if number not in wanted:
+                continue
+            seen.add(number)
+            size = declared_size(stream)
+            if size is not None and size != (dataset.Rows, dataset.Columns, 1):
+                raise PixelError("A compressed frame declares another size than its header: it is not decoded.")
+    except PixelError:
+        raise
+    except (ValueError, IndexError, EOFError) as error:
+        raise PixelError("Compressed Pixel Data is truncated or damaged. Send the study again.") from error
+    if seen != wanted:
+        raise PixelError("Compressed Pixel Data holds fewer frames than its header says. Send the study again.")
+
+
+def _cut(frame: NDArray[Any], dataset: Dataset, encapsulated: bool) -> NDArray[np.int64]:
+    """Only the bits from High Bit down are pixels (PS3.5 8.1.1): others may hold overlays, or a wrong sign."""
+    stored = int(dataset.get("BitsStored", dataset.BitsAllocated))
+    high = int(dataset.get("HighBit", stored - 1))
+    values = frame.astype(np.int64)
+    if not encapsulated and high + 1 > stored:
+        values >>= high + 1 - stored
+    values &= (1 << stored) - 1
+    if dataset.get("PixelRepresentation", 0) == 1:
+        sign = 1 << (stored - 1)
+        values = (values ^ sign) - sign
+    return values
+
+
+def _rescale(stored: NDArray[np.int64], dataset: Dataset, header: FrameHeader, out: NDArray[np.float32]) -> None:
+    if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
+        signed = dataset.get("PixelRepresentation", 0) == 1
+        stored = -1 - stored if signed else (1 << int(dataset.BitsStored)) - 1 - stored
+    if dataset.get("ModalityLUTSequence"):
+        out[...] = apply_modality_lut(stored, dataset)
+        return
+    if header.slope == 1.0 and header.intercept == 0.0:
+        out[...] = stored
+        return
+    # One frame in double precision costs little, and rounds once.
+    out[...] = stored * header.slope + header.intercept
+
+
+def _padding_mask(stored: NDArray[np.int64], dataset: Dataset) -> NDArray[np.bool_] | None:
+    """Where Pixel Padding Value, or its range, stands (PS3.3 C.7.5.1.1.2); None where there is none."""
+    value = dataset.get("PixelPaddingValue")
+    if not isinstance(value, int):
+        return None
+    limit = dataset.get("PixelPaddingRangeLimit")
+    ends = sorted(_as_stored(end, dataset) for end in (value, limit if isinstance(limit, int) else value))
+    mask = (stored >= ends[0]) & (stored <= ends[1])
+    return mask if mask.any() else None
+
+
+def _as_stored(value: int, dataset: Dataset) -> int:
+    """The padding value with the sign of the pixels: its VR is often written with the other one."""
+    bits = int(dataset.get("BitsStored", dataset.BitsAllocated))
+    value &= (1 << bits) - 1
+    if dataset.get("PixelRepresentation", 0) == 1 and value >= 1 << (bits - 1):
+        value -= 1 << bits
+    return value
+
+
+class _Padding:
+    """Padding over a volume: which voxels, and the range of the real ones."""
+
+    def __init__(self) -> None:
+        self.masks: dict[int, NDArray[np.bool_]] = {}
+        self.low = np.inf
+        self.high = -np.inf
+
+    def add(self, slice_index: int, mask: NDArray[np.bool_] | None, voxels: NDArray[np.float32]) -> None:
+        real = voxels
+        if mask is not None:
+            self.masks[slice_index] = mask
+            real = voxels[~mask]
+        if real.size:
+            self.low = min(self.low, float(real.min()))
+            self.high = max(self.high, float(real.max()))
+
+    def apply(self, voxels: NDArray[np.float32], modality: str) -> None:
+        """Padding far from all real values would stretch every intensity scale: it becomes the smallest real value.
+
+        MR padding that continues the background (0 under 1) stays as it is.
+        """
+        if not np.isfinite(self.low):
+            return
+        for slice_index, mask in self.masks.items():
+            value = float(voxels[slice_index][mask][0])
+            far = value > self.high or self.low - value > self.high - self.low
+            if far or (modality == "CT" and value < self.low):
+                voxels[slice_index][mask] = self.low
+
+
+def _fill_missing(voxels: NDArray[np.float32], missing: tuple[int, ...]) -> None:
+    """Linear interpolation along the slices; the first and the last slice are never missing."""
+    present = [index for index in range(len(voxels)) if index not in missing]
+    for index in missing:
+        before = max(item for item in present if item < index)
+        after = min(item for item in present if item > index)
+        weight = np.float32((index - before) / (after - before))
+        voxels[index] = (1 - weight) * voxels[before] + weight * voxels[after]
