@@ -20,7 +20,9 @@ from tests.vp_model.program_cases import (
 )
 from vp_model.imaging.intensity import Image
 from vp_model.outcome import InputVolume, Outcome, Step
-from vp_model.program.environment import Limits, ProgramEnvironment, StepResult, Target, region_targets
+from vp_model.program.environment import Limits, ProgramEnvironment, StepResult, Target, initial_known, region_targets
+from vp_model.program.errors import ProgramError
+from vp_model.program.inspection import inspect_program
 from vp_model.program.results import build_outcome
 
 
@@ -341,6 +343,69 @@ def test_targets_come_from_the_ontology() -> None:
     assert set(region_targets(Ontology(), ["thalamus"])) == {"thalamus", "left thalamus", "right thalamus"}
     with pytest.raises(ValueError, match="pancreas"):
         region_targets(Ontology(), ["pancreas"])
+
+
+def test_a_program_is_inspected_without_images() -> None:
+    known = initial_known(VOLUMES, TARGETS)
+    code = """\
+task("volume comparison")
+if count(components(segment("brainstem", v3<MOD>))) > 1:
+    x = segment("hippocampus", v1<MOD>, v2<MOD>)
+y = segment("left hippocampus", v1<MOD>)
+"""
+    found = inspect_program(code, known, TARGETS)
+    assert found.task == "volume comparison"
+    assert found.structures == (("brainstem", ""), ("hippocampus", "both"), ("hippocampus", "left"))
+    assert found.volumes == ("v3", "v1", "v2")
+    assert found.refusal == ""
+    assert inspect_program('refuse("not understood")', known, TARGETS).refusal == "not understood"
+    with pytest.raises(ProgramError, match="line 1: unknown is not defined"):
+        inspect_program("show(unknown)", known, TARGETS)
+
+
+def test_every_operation_runs_and_agrees_with_its_definition() -> None:
+    code = """\
+a = segment("brainstem", v1<MOD>)
+b = dilate(a, 2)
+lesion = segment("white matter lesion", v1<MOD>)
+both = union(a, lesion)
+report("volume", volume(intersection(b, a)))
+report("volume", volume(difference(b, a)))
+report("volume", volume(surrounding(a, 2)))
+report("volume", volume(both))
+report("volume", volume(larger_than(both, 100)))
+report("volume", volume(smaller_than(both, 100)))
+report("volume", volume(largest(both)))
+report("volume", volume(erode(b, 2)))
+report("volume", volume(opening(a, 0.5)))
+report("volume", volume(closing(a, 2)))
+report("volume", volume(fill(a)))
+report("volume", volume(union(brighter_than(a, v1, 3), darker_than(a, v1, 3.5))))
+report("volume ratio", ratio(volume(a), volume(lesion)))
+report("count", count(components(a)))
+report("count", count(visits(a)))
+report("median intensity", median_intensity(a, v1))
+report("surface area", surface_area(a))
+save(remove(v1, a))
+show(at(a, visit("2024-03-01")))
+"""
+    outcome, result = run(code)
+    assert result.error == ""
+    inside, lesion = 6 * 6 * 8 / 1000, 3 * 3 * 4 / 1000
+    sizes = [m.value for m in outcome.measurements if m.name == "volume"]
+    grown = sizes[1]
+    assert sizes == pytest.approx(
+        [inside, grown, grown, inside + lesion, inside, lesion, inside, inside, inside, inside, inside, inside]
+    )
+    # By definition: voxel centres within 2 mm of one of the 6 × 6 × 4 centres, on a grid of 1 × 1 × 2 mm.
+    steps = [(x, y, z) for x in range(-2, 8) for y in range(-2, 8) for z in range(-1, 5)]
+    gaps = [[max(0, -v, v - last) * size for v, last, size in zip(s, (5, 5, 3), (1, 1, 2), strict=True)] for s in steps]
+    assert grown == pytest.approx((sum(np.linalg.norm(gap) <= 2 for gap in gaps) - 144) * 2 / 1000)
+    found = values(outcome)
+    assert found["volume ratio"] == pytest.approx(inside / lesion)
+    assert found["median intensity"] == pytest.approx(3.5)
+    assert [m.value for m in outcome.measurements if m.name == "count"] == [1, 1]
+    assert (outcome.derived[0].voxels[outcome.masks[0].voxels] == 0).all()
 
 
 def test_failures_of_the_vision_network_are_not_hidden_as_the_programs() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,7 @@ __all__ = [
     "StepResult",
     "Target",
     "Vision",
+    "initial_known",
     "region_targets",
 ]
 
@@ -57,6 +58,12 @@ class StepResult:
     """ε of each `encode`, (n, b), in order."""
     refused: bool = False
     """The step refused: nothing more is to be run."""
+
+
+def initial_known(volumes: Sequence[InputVolume], targets: Collection[str]) -> Known:
+    """What a program may refer to before its first step. Needs no images: a plan is checked with it."""
+    dates = {volume.visit for volume in volumes if volume.visit}
+    return Known({volume.name: Type.VOLUME for volume in volumes}, frozenset(targets), tuple(sorted(dates)))
 
 
 class ProgramEnvironment:
@@ -102,8 +109,7 @@ class ProgramEnvironment:
     @property
     def known(self) -> Known:
         """Names defined so far, with their types, the regions that can be segmented and the dates of the volumes."""
-        dates = {volume.visit for volume in self.state.volumes.values() if volume.visit}
-        return Known(dict(self.types), frozenset(self.state.targets), tuple(sorted(dates)))
+        return replace(initial_known(list(self.state.volumes.values()), self.state.targets), names=dict(self.types))
 
     def check(self, code: str) -> dict[str, Type]:
         """The names that a step would define. ProgramError where it cannot run; nothing is run."""
