@@ -1,8 +1,8 @@
 """Values of DICOM data elements as plain Python values, tolerant of what peers get wrong.
 
-Texts and decimal strings are taken from the stored bytes where pydicom has not converted them yet: that is several times
-faster than a conversion with validation, and a malformed value (a redacted date, a number that is none) becomes an
-absent one instead of an error or of a warning that quotes it.
+Texts and decimal strings are taken from the stored bytes where pydicom has not converted them yet: that is several
+times faster than a conversion with validation, and a malformed value (a redacted date, a number that is none) becomes
+an absent one instead of an error or of a warning that quotes it.
 """
 
 from __future__ import annotations
@@ -108,6 +108,6 @@ def _numbers_of_raw(dataset: Dataset, tag: BaseTag, stored: RawDataElement) -> A
         return None
 
 
-def tag_of(keyword: str) -> BaseTag:
-    """The tag of a keyword of the data dictionary (PS3.6)."""
-    return Tag(keyword)
+def tags_of(keywords: str) -> dict[str, BaseTag]:
+    """The tags of keywords of the data dictionary (PS3.6), parted by spaces."""
+    return {keyword: Tag(keyword) for keyword in keywords.split()}

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from vp_node.studies.elements import integer, item, number, numbers, tag_of, text, texts
+from vp_node.studies.elements import integer, item, number, numbers, tags_of, text, texts
 from vp_node.studies.private import private_complex_component, private_diffusion
 
 Triple = tuple[float, float, float]
@@ -50,28 +50,29 @@ class FrameHeader:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> FrameHeader:
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
+        }
+        return cls(**values)
 
 
 _DEFAULTS = asdict(FrameHeader())
 
-FRAME_KEYWORDS = (
+FRAME_TAGS = tags_of(
     "ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness EchoTime RepetitionTime InversionTime "
     "FlipAngle DiffusionBValue DiffusionGradientOrientation TemporalPositionIdentifier TemporalPositionIndex "
     "AcquisitionNumber TriggerTime ComplexImageComponent ImageType AcquisitionContrast RescaleSlope RescaleIntercept "
     "SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
-).split()
+)
+"""What a classic object says about its frame, and where an enhanced one says it."""
 
-_T = {keyword: tag_of(keyword) for keyword in FRAME_KEYWORDS} | {
-    keyword: tag_of(keyword)
-    for keyword in (
-        "PlanePositionSequence PlaneOrientationSequence PixelMeasuresSequence MREchoSequence EffectiveEchoTime "
-        "MRTimingAndRelatedParametersSequence MRModifierSequence InversionTimes MRDiffusionSequence "
-        "DiffusionGradientDirectionSequence FrameContentSequence FrameAcquisitionNumber MRImageFrameTypeSequence "
-        "CTImageFrameTypeSequence FrameType PixelValueTransformationSequence CardiacSynchronizationSequence "
-        "NominalCardiacTriggerDelayTime"
-    ).split()
-}
+_T = FRAME_TAGS | tags_of(
+    "PlanePositionSequence PlaneOrientationSequence PixelMeasuresSequence MREchoSequence EffectiveEchoTime "
+    "MRTimingAndRelatedParametersSequence MRModifierSequence InversionTimes MRDiffusionSequence "
+    "DiffusionGradientDirectionSequence FrameContentSequence FrameAcquisitionNumber MRImageFrameTypeSequence "
+    "CTImageFrameTypeSequence FrameType PixelValueTransformationSequence CardiacSynchronizationSequence "
+    "NominalCardiacTriggerDelayTime"
+)
 
 _COMPONENTS = {
     "M": "M",

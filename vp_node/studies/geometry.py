@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,7 @@ def same_positions(projections: Sequence[float]) -> list[int]:
     order = np.argsort(np.asarray(projections, dtype=np.float64), kind="stable")
     numbers = [0] * len(projections)
     current = 0
-    for previous, this in zip(order[:-1], order[1:], strict=True):
+    for previous, this in pairwise(order):
         if projections[this] - projections[previous] > SAME_POSITION_MM:
             current += 1
         numbers[this] = current

@@ -143,10 +143,11 @@ _REPEAT_SPLITS: tuple[tuple[str, Callable[[Record], object]], ...] = (
     ("instance", lambda record: record.header.sop_instance_uid if record.number is not None else ""),
 )
 
-_MAPS = frozenset(
+_MAP_NAMES = (
     "ADC EADC EXP_ADC ADC_UNSPECIFIED FA TRACEW TRACE CBF RCBF RELCBF CBV RCBV RELCBV MTT TTP TMAX SWI MNIP MIP "
-    "T1_MAP T2_MAP".split()
+    "T1_MAP T2_MAP"
 )
+_MAPS = frozenset(_MAP_NAMES.split())
 
 
 def derived_map(image_type: Sequence[str]) -> str:

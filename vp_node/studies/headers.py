@@ -26,8 +26,8 @@ from pydicom.uid import (
     MRImageStorage,
 )
 
-from vp_node.studies.elements import integer, number, tag_of, text, texts
-from vp_node.studies.frames import FRAME_KEYWORDS, FrameHeader, frame_headers
+from vp_node.studies.elements import integer, number, tags_of, text, texts
+from vp_node.studies.frames import FRAME_TAGS, FrameHeader, frame_headers
 from vp_node.studies.private import has_uih_frame_grid, mosaic_tiles, private_tags
 
 VOLUME_SOP_CLASSES = frozenset(
@@ -139,7 +139,9 @@ class InstanceHeader:
         Args:
             path: where the file lies now, if elsewhere than when the header was written down.
         """
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
+        }
         values["path"] = Path(data["path"]) if path is None else path
         values["frames"] = _frames_from_json(data["frames"])
         return cls(**values)
@@ -155,7 +157,7 @@ def patient_key(issuer: str, patient_id: str, study_instance_uid: str) -> str:
     return hashlib.sha256(f"{issuer}\0{patient_id}".encode()).hexdigest()
 
 
-_HEADER_KEYWORDS = (
+_TAGS = tags_of(
     "SpecificCharacterSet SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID PatientID "
     "IssuerOfPatientID Modality Manufacturer ManufacturerModelName SeriesNumber InstanceNumber StudyDate SeriesDate "
     "AcquisitionDate AcquisitionDateTime ContentDate StudyTime AcquisitionTime ContentTime StudyDescription "
@@ -164,9 +166,8 @@ _HEADER_KEYWORDS = (
     "NumberOfFrames ImageType ScanningSequence SequenceVariant ScanOptions SequenceName PulseSequenceName "
     "MRAcquisitionType EchoTrainLength ContrastBolusAgent ContrastBolusAgentSequence SpacingBetweenSlices "
     "BurnedInAnnotation ConversionType LossyImageCompression EchoPulseSequence EchoPlanarPulseSequence"
-).split()
-_TAGS = {keyword: tag_of(keyword) for keyword in _HEADER_KEYWORDS}
-_WANTED = [*_TAGS.values(), *(tag_of(keyword) for keyword in FRAME_KEYWORDS), *private_tags()]
+)
+_WANTED = [*_TAGS.values(), *FRAME_TAGS.values(), *private_tags()]
 
 
 def read_header(path: Path) -> InstanceHeader:
@@ -278,12 +279,12 @@ def _number_of_frames(dataset: Dataset, sop_class: str) -> int:
     Raises:
         HeaderError: the image has no rows, no columns or no frames.
     """
-    image = tag_of("Rows") in dataset or tag_of("Columns") in dataset or sop_class in VOLUME_SOP_CLASSES
+    image = _TAGS["Rows"] in dataset or _TAGS["Columns"] in dataset or sop_class in VOLUME_SOP_CLASSES
     if not image:
         return 0
     if not integer(dataset, _TAGS["Rows"]) or not integer(dataset, _TAGS["Columns"]):
         raise HeaderError("The image has no size: Rows or Columns is zero or missing.")
-    if tag_of("NumberOfFrames") not in dataset or not text(dataset, _TAGS["NumberOfFrames"]):
+    if _TAGS["NumberOfFrames"] not in dataset or not text(dataset, _TAGS["NumberOfFrames"]):
         return 1
     frames = integer(dataset, _TAGS["NumberOfFrames"])
     if frames is None or frames < 1:

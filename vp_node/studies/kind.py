@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -69,7 +69,7 @@ def _holds(rule: Mapping[str, Any], record: Record, diffusion: bool) -> bool:
     header, frame = record.header, record.frame
     image_types = {*header.image_type, *frame.image_type}
     sequences = set(header.scanning_sequence)
-    checks = {
+    checks: dict[str, Callable[[Any], bool]] = {
         "modality": lambda wanted: header.modality == wanted,
         "component": lambda wanted: frame.component == wanted,
         "image_type": lambda wanted: not image_types.isdisjoint(wanted),

@@ -27,7 +27,7 @@ class FrameReference:
 
 
 MISSING_FRAME = FrameReference("", "", Path())
-"""The place of a slice that never came, in a volume flagged `missing-slice`: its geometry is known, its pixels are not."""
+"""The place of a slice that never came, in a volume flagged `missing-slice`: its pixels are unknown."""
 
 
 @dataclass(frozen=True, eq=False)

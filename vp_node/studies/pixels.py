@@ -17,19 +17,19 @@ from pydicom.pixels import apply_modality_lut, get_decoder
 from pydicom.uid import UID
 
 from vp_node.studies.codestream import declared_size
-from vp_node.studies.elements import tag_of
-from vp_node.studies.frames import FRAME_KEYWORDS, FrameHeader, frame_headers
+from vp_node.studies.elements import tags_of
+from vp_node.studies.frames import FRAME_TAGS, FrameHeader, frame_headers
 from vp_node.studies.model import SourceVolume
 
 DEFAULT_LIMIT_BYTES = 8 << 30
 """Largest volume, as float32 voxels."""
 
-_KEYWORDS = (
+_TAGS = tags_of(
     "SOPInstanceUID Rows Columns SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored HighBit "
     "PixelRepresentation NumberOfFrames PlanarConfiguration PixelPaddingValue PixelPaddingRangeLimit "
     "ModalityLUTSequence ExtendedOffsetTable ExtendedOffsetTableLengths PixelData"
-).split()
-_WANTED = [tag_of(keyword) for keyword in (*_KEYWORDS, *FRAME_KEYWORDS)]
+)
+_WANTED = [*_TAGS.values(), *FRAME_TAGS.values()]
 
 
 class PixelError(ValueError):

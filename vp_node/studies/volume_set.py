@@ -59,7 +59,7 @@ def choose(sessions: Sequence[Session], selection: SeriesSelection) -> VolumeSet
     for number, session in enumerate(used):
         taken, explained = _choose_in(session, selection)
         choices.extend(explained)
-        chosen.extend(ChosenVolume(f"v{len(chosen) + 1 + i}", number, volume) for i, volume in enumerate(taken))
+        chosen.extend([ChosenVolume(f"v{place}", number, volume) for place, volume in enumerate(taken, len(chosen) + 1)])
     return VolumeSet(tuple(chosen), tuple(choices))
 
 
