@@ -1,0 +1,149 @@
+"""Names, synonyms, hierarchy and DICOM codes of what can be asked for (`structures.json`).
+
+Of each term the structure, and of each structure its code. What is not in here is recognised as unknown, so that a
+prompt about it can be refused instead of guessed at.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+from vp_model.outcome import Side
+
+
+@dataclass(frozen=True)
+class Code:
+    """A coded concept (PS3.3 8.8): code value, coding scheme designator, code meaning."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Structure:
+    """An anatomical structure or a pathology."""
+
+    name: str
+    """Canonical, lower case, without its side: `hippocampus`."""
+    kind: str
+    """`anatomy` or `pathology`."""
+    group: str
+    paired: bool
+    """There is a left and a right one."""
+    synonyms: tuple[str, ...]
+    parents: tuple[str, ...]
+    """Names of the wider concepts: a glioma is a neoplasm, a neoplasm is a mass."""
+    code: Code | None
+    category: Code
+    color: tuple[int, int, int]
+    """Display colour, sRGB 0–255."""
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        return (self.name, *self.synonyms)
+
+
+def normalise(term: str) -> str:
+    """Lower case, single spaces, no punctuation but inner hyphens, British spelling as American."""
+    term = re.sub(
+        r"[^a-z0-9\-' ]", " ", term.lower().replace("grey", "gray").replace("haem", "hem").replace("oedema", "edema")
+    )
+    return " ".join(term.replace("tumour", "tumor").split())
+
+
+def singulars(term: str) -> Iterator[str]:
+    """The term, and what it may be the plural of."""
+    yield term
+    if term.endswith("ies"):
+        yield term[:-3] + "y"
+    if term.endswith("es"):
+        yield term[:-2]
+    if term.endswith("s") and not term.endswith("ss"):
+        yield term[:-1]
+    if term.endswith("i"):
+        yield term[:-1] + "us"
+
+
+@dataclass(frozen=True)
+class Ontology:
+    """Everything that has a name."""
+
+    version: int
+    structures: Mapping[str, Structure]
+    """By canonical name."""
+    side_codes: Mapping[str, Code]
+    terms: Mapping[str, str]
+    """Normalised term → canonical name."""
+
+    def find(self, term: str) -> Structure | None:
+        """The structure of a term without its side; tolerant of case and plural. None if there is none."""
+        for candidate in singulars(normalise(term)):
+            if candidate in self.terms:
+                return self.structures[self.terms[candidate]]
+        return None
+
+    def resolve(self, region: str) -> tuple[Structure, Side] | None:
+        """Structure and side of a region as programs write it: `left hippocampus`, `hippocampus`, `brainstem`."""
+        words = normalise(region)
+        for side in ("left", "right"):
+            if words.startswith(side + " "):
+                structure = self.find(words.removeprefix(side + " "))
+                return (structure, side) if structure is not None and structure.paired else None  # type: ignore[return-value]
+        structure = self.find(words)
+        if structure is None:
+            return None
+        return (structure, "both" if structure.paired else "")
+
+    def ancestors(self, name: str) -> frozenset[str]:
+        """Names of all wider concepts of a structure."""
+        found: set[str] = set()
+        waiting = list(self.structures[name].parents)
+        while waiting:
+            parent = waiting.pop()
+            if parent not in found:
+                found.add(parent)
+                waiting += self.structures[parent].parents
+        return frozenset(found)
+
+
+@cache
+def load_ontology() -> Ontology:
+    """Reads the data file, once."""
+    data = json.loads((Path(__file__).parent / "structures.json").read_text(encoding="utf-8"))
+    categories = {kind: Code(*code) for kind, code in data["categories"].items()}
+    structures = {
+        row["name"]: Structure(
+            name=row["name"],
+            kind=row["kind"],
+            group=row["group"],
+            paired=row["paired"],
+            synonyms=tuple(row["synonyms"]),
+            parents=tuple(row["parents"]),
+            code=Code(*row["code"]) if row["code"] else None,
+            category=categories[row["kind"]],
+            color=tuple(row["color"]),
+        )
+        for row in data["structures"]
+    }
+    terms: dict[str, str] = {}
+    for structure in structures.values():
+        terms.setdefault(normalise(structure.name), structure.name)
+    for structure in structures.values():
+        for synonym in structure.synonyms:
+            terms.setdefault(normalise(synonym), structure.name)
+    return Ontology(
+        version=data["version"],
+        structures=MappingProxyType(structures),
+        side_codes=MappingProxyType({side: Code(*code) for side, code in data["sides"].items()}),
+        terms=MappingProxyType(terms),
+    )
+
+
+SIDE_CODES: Mapping[str, Code] = load_ontology().side_codes
