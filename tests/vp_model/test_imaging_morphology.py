@@ -46,6 +46,16 @@ def test_erosion_is_the_dilation_of_the_background(
     assert np.array_equal(ours.erode(region(mask, world), radius).full(), expected)
 
 
+@pytest.mark.parametrize("radius", [1.0, 2.0, 4.0])
+def test_a_gantry_tilt_is_respected_by_the_direct_and_the_spectral_way(radius: float) -> None:
+    world = np.diag([0.6, 0.7, 1.5, 1.0])
+    world[1, 2] = 0.5
+    mask = np.random.default_rng(3).random((14, 15, 9)) < 0.02
+    assert (np.count_nonzero(ours._ball(world, radius)) > ours.DIRECT_BALL) == (radius == 4.0)
+    assert np.array_equal(ours.dilate(region(mask, world), radius).full(), near(mask, world, radius))
+    assert ours.working_bytes(region(mask, world), radius) > mask.size * 48
+
+
 @few
 @given(masks(), st.integers(1, 2))
 def test_isotropic_morphology_agrees_with_scikit_image(mask: NDArray[np.bool_], radius: int) -> None:

@@ -94,6 +94,11 @@ def test_memory_is_refused_before_it_is_taken() -> None:
     assert "too much memory" in result.error
     assert isinstance(environment.state.vision, BoxVision)
     assert environment.state.vision.calls == []
+    environment = make_environment(limits=Limits(total_bytes=60_000))
+    assert "too much memory" in environment.step('x = segment("brainstem", v1<MOD>)\n' * 20).error
+    environment = make_environment(limits=Limits(given_bytes=20_000))
+    code = 'x = segment("brainstem", v1<MOD>, v2<MOD>)\nshow(x)\nshow(fill(x))'
+    assert "too large together" in environment.step(code).error
     environment = make_environment(limits=Limits(result_bytes=40_000))
     assert "too much memory" in environment.step('x = dilate(segment("brainstem", v1<MOD>), 20)').error
 

@@ -12,13 +12,15 @@ from typing import Any, Literal
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import fft, ndimage
 
 from vp_model.imaging.grid import World, spacing
 from vp_model.imaging.region import Region, common_grid, crop_region, empty_region
 
 CONNECTIVITY: Literal[26] = 26
 """Voxels that share a corner are connected."""
+DIRECT_BALL = 250
+"""Voxels of a structuring ball up to which dilation by shifting is faster than by spectrum."""
 
 
 def dilate(region: Region, radius: float) -> Region:
@@ -177,16 +179,40 @@ def _select(region: Region, keep: Callable[[NDArray[np.int64]], NDArray[np.bool_
     return crop_region(region.grid, region.start, kept[labels])
 
 
+def working_bytes(region: Region, radius: float) -> int:
+    """Upper bound of what morphology with a radius holds at its peak: a grown box of distances, or of a spectrum."""
+    if region.empty:
+        return 0
+    margin = _margin(region.grid.world, radius)
+    voxels = int(np.prod([size + 2 * by + 2 for size, by in zip(region.voxels.shape, margin, strict=True)]))
+    if _orthogonal(region.grid.world):
+        return 32 * voxels
+    return 48 * int(np.prod([size + 4 * by + 2 for size, by in zip(region.voxels.shape, margin, strict=True)]))
+
+
 def _within(mask: NDArray[np.bool_], world: World, radius: float) -> NDArray[np.bool_]:
-    """Voxels whose centre lies within `radius` mm of a centre in the mask."""
+    """Voxels whose centre lies within `radius` mm of a centre in the mask.
+
+    Orthogonal axes: the exact Euclidean distance. Others: the sum with a ball, directly while it is small, else by
+    its spectrum (counts of neighbours, so that rounding is far below the threshold of one half).
+    """
+    if not mask.any():
+        return np.zeros_like(mask)
     if _orthogonal(world):
         distances = ndimage.distance_transform_edt(~mask, sampling=spacing(world))
-        if not mask.any():
-            return np.zeros_like(mask)
         result: NDArray[np.bool_] = distances <= radius + 1e-6
         return result
-    grown: NDArray[np.bool_] = ndimage.binary_dilation(mask, structure=_ball(world, radius))
-    return grown
+    ball = _ball(world, radius)
+    if np.count_nonzero(ball) <= DIRECT_BALL:
+        grown: NDArray[np.bool_] = ndimage.binary_dilation(mask, structure=ball)
+        return grown
+    shape = [fft.next_fast_len(n + m, real=True) for n, m in zip(mask.shape, ball.shape, strict=True)]
+    spectrum = fft.rfftn(mask.astype(np.float64), shape)
+    spectrum *= fft.rfftn(ball.astype(np.float64), shape)
+    counts = fft.irfftn(spectrum, shape)
+    i, j, k = (slice(m // 2, m // 2 + n) for n, m in zip(mask.shape, ball.shape, strict=True))
+    near: NDArray[np.bool_] = counts[i, j, k] > 0.5
+    return near
 
 
 def _ball(world: World, radius: float) -> NDArray[np.bool_]:

@@ -139,7 +139,8 @@ def _limits() -> list[str]:
         "elements of a list": limits.items,
         "names": limits.names,
         "bytes that one operation may hold": limits.result_bytes,
-        "bytes that all may have held together": limits.total_bytes,
+        "bytes that the results of all may keep": limits.total_bytes,
+        "bytes of masks and images given out": limits.given_bytes,
         "results given out": limits.results,
     }
     lines = ["## Limits", "", "Checked before the work is done.", "", "| What | At most |", "|---|---|"]

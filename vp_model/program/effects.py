@@ -44,19 +44,20 @@ def crop(state: State, reference: VolumeReference, roi: Roi, margin: float) -> D
         reason = f"{roi.label()} was not found on {reference.volume.name}: there is nothing to crop to"
         return DerivedImage("crop", reference.volume, image, chosen, missing=reason)
     _, shape = intensity.cropped_box(image.grid, region, margin)
-    state.reserve(4 * shape[0] * shape[1] * shape[2])
+    size = 4 * shape[0] * shape[1] * shape[2]
+    state.reserve(size, kept=size)
     return DerivedImage("crop", reference.volume, intensity.crop(image, region, margin), chosen)
 
 
 def remove(state: State, reference: VolumeReference, roi: Roi) -> DerivedImage:
     image, chosen, region = _chosen(state, reference, roi)
-    state.reserve(image.voxels.nbytes)
+    state.reserve(image.voxels.nbytes, kept=image.voxels.nbytes)
     return DerivedImage("remove", reference.volume, intensity.remove(image, region), chosen)
 
 
 def isolate(state: State, reference: VolumeReference, roi: Roi) -> DerivedImage:
     image, chosen, region = _chosen(state, reference, roi)
-    state.reserve(image.voxels.nbytes)
+    state.reserve(image.voxels.nbytes, kept=image.voxels.nbytes)
     return DerivedImage("isolate", reference.volume, intensity.isolate(image, region), chosen)
 
 
@@ -74,6 +75,7 @@ def show(state: State, roi: Roi) -> None:
         if any(shown.part is part for shown in state.findings.shown):
             continue
         state.room()
+        state.give(sum(state.images[name].voxels.size for name in part.volumes))
         state.findings.shown.append(Shown(roi, part))
         if part.region.empty:
             label = roi.label(part.side)
@@ -123,6 +125,7 @@ def save(state: State, image: DerivedImage) -> None:
         date = image.source.visit
         _say(state, Text(f"{image.missing}.", "", image.roi.structure, image.roi.side, date), image.roi.parts)
     elif all(saved is not image for saved in state.findings.saved):
+        state.give(image.image.voxels.nbytes)
         state.findings.saved.append(image)
 
 

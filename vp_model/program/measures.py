@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp_model.imaging import intensity, morphology, shape
-from vp_model.imaging.region import Region
+from vp_model.imaging.region import Region, combined_size
 from vp_model.program.errors import ProgramError
 from vp_model.program.regions import in_session, single_visit
 from vp_model.program.state import State
@@ -159,7 +159,7 @@ def _whole(state: State, roi: Roi) -> Region:
     """All sides of a region together."""
     result = roi.parts[0].region
     for part in roi.parts[1:]:
-        state.reserve(result.voxels.size + part.region.voxels.size)
+        state.reserve(8 * combined_size([result, part.region]), kept=0)
         result = morphology.union(result, part.region)
     return result
 

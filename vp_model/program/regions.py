@@ -26,7 +26,8 @@ def segment(state: State, name: str, marked: Sequence[Marked]) -> Roi:
     inputs = [reference.volume for reference, _ in marked]
     phi = _modulations(state, marked)
     for volume in inputs:
-        state.reserve(4 * state.images[volume.name].voxels.size * len(target.sides))
+        size = state.images[volume.name].voxels.size
+        state.reserve(4 * size, kept=size * len(target.sides))
     parts: list[Part] = []
     for side, call in target.calls():
         maps = state.vision.segment(call, [volume.name for volume in inputs], phi)
@@ -106,7 +107,7 @@ def union(state: State, first: Roi, second: Roi) -> Roi:
             parts.append(part)
         else:
             own = parts[match]
-            state.reserve(_bytes(own.region, part.region))
+            _reserve(state, own.region, part.region)
             volumes = tuple(dict.fromkeys(own.volumes + part.volumes))
             parts[match] = replace(own, region=morphology.union(own.region, part.region), volumes=volumes)
     return Roi(structure, _ordered(parts), experimental=first.experimental or second.experimental)
@@ -127,7 +128,7 @@ def _against(state: State, roi: Roi, other: Roi, function: Callable[[Region, Reg
     parts = []
     for part in roi.parts:
         region = _whole(state, other, part.visit)
-        state.reserve(_bytes(part.region, region))
+        _reserve(state, part.region, region)
         parts.append(replace(part, region=function(part.region, region)))
     return replace(roi, parts=tuple(parts), experimental=roi.experimental or other.experimental)
 
@@ -137,7 +138,7 @@ def _whole(state: State, roi: Roi, when: Visit) -> Region:
     regions = [part.region for part in at(state, roi, when).parts]
     result = regions[0]
     for region in regions[1:]:
-        state.reserve(_bytes(result, region))
+        _reserve(state, result, region)
         result = morphology.union(result, region)
     return result
 
@@ -154,7 +155,8 @@ def components(state: State, roi: Roi) -> RoiList:
         raise ProgramError(
             f"{roi.label()} has more than {state.limits.items} connected parts: use larger_than to drop small ones."
         )
-    state.reserve(sum(size for _, size in counts))
+    size = sum(size for _, size in counts)
+    state.reserve(size, kept=size)
     pieces = [replace(part, region=region) for part in roi.parts for region in morphology.components(part.region)]
     pieces.sort(key=lambda piece: -piece.region.volume)
     named = [replace(roi, parts=(piece,), suffix=f"{roi.suffix} {n}") for n, piece in enumerate(pieces, start=1)]
@@ -218,7 +220,7 @@ def _by_intensity(
     chosen = in_session(state, roi, reference)
     parts = []
     for part in chosen.parts:
-        state.reserve(_bytes(part.region))
+        _reserve(state, part.region)
         parts.append(replace(part, region=function(image, part.region, limit)))
     return replace(chosen, parts=tuple(parts), prefix=prefix + roi.prefix)
 
@@ -249,7 +251,8 @@ def single_visit(roi: Roi) -> Visit:
 def _each(state: State, roi: Roi, function: Callable[[Region], Region], radius: float = 0.0) -> Roi:
     parts = []
     for part in roi.parts:
-        state.reserve(_grown_bytes(part.region, radius))
+        size = morphology.working_bytes(part.region, radius)
+        state.reserve(size, kept=size // 32)
         parts.append(replace(part, region=function(part.region)))
     return replace(roi, parts=tuple(parts))
 
@@ -259,14 +262,7 @@ def _ordered(parts: list[Part]) -> tuple[Part, ...]:
     return tuple(sorted(parts, key=lambda part: (order.get(part.side, 2), part.visit)))
 
 
-def _bytes(*regions: Region) -> int:
-    """What combining regions holds: a few boolean arrays, and the samples where their lattices differ."""
-    return 8 * combined_size(regions)
-
-
-def _grown_bytes(region: Region, radius: float) -> int:
-    """Bytes of the box grown by a radius, at 8 bytes a voxel for the distances."""
-    if region.empty:
-        return 0
-    reach = 2 * radius * np.linalg.norm(np.linalg.inv(region.grid.world[:3, :3]), axis=1) + 2
-    return int(8 * np.prod(np.asarray(region.voxels.shape) + reach))
+def _reserve(state: State, *regions: Region) -> None:
+    """Room to combine regions: a few boolean arrays and samples in the box of all; a boolean array is kept."""
+    voxels = combined_size(regions)
+    state.reserve(8 * voxels, kept=voxels)

@@ -18,6 +18,10 @@ MODULATION_SIZE = 32
 """Length of φ for one volume (paper, A.1)."""
 
 
+BYTES_PER_FUEL = 16 * 1024**2
+"""Bytes worked on for one unit of fuel."""
+
+
 class Vision(Protocol):
     """The vision network m, as programs see it."""
 
@@ -72,10 +76,12 @@ class Limits:
     """Elements in one list."""
     names: int = 256
     """Variables in the environment."""
-    result_bytes: int = 2 * 1024**3
-    """Bytes of voxels that one operation may hold."""
-    total_bytes: int = 16 * 1024**3
-    """Bytes of voxels that all operations together may have held."""
+    result_bytes: int = 4 * 1024**3
+    """Bytes that one operation may hold while it works."""
+    total_bytes: int = 8 * 1024**3
+    """Bytes of voxels that the results of all operations together may keep."""
+    given_bytes: int = 2 * 1024**3
+    """Bytes of voxels of the masks and images given out."""
     results: int = 1_000
     """Masks, measurements, texts and derived volumes together."""
 
@@ -131,6 +137,7 @@ class State:
     """φ of this step, (k, 32): row k belongs to the k-th `<MOD>` of its code."""
     fuel: int = 0
     held: int = 0
+    given: int = 0
 
     def visit(self, volume: InputVolume) -> Visit:
         return Visit(volume.session, volume.visit)
@@ -140,11 +147,18 @@ class State:
         if self.fuel < 0:
             raise ProgramError(f"The program does too much: more than {self.limits.fuel} units of work.")
 
-    def reserve(self, size: int) -> None:
-        """Called before an operation allocates `size` bytes."""
-        if size > self.limits.result_bytes or self.held + size > self.limits.total_bytes:
+    def reserve(self, size: int, kept: int) -> None:
+        """Called before an operation works on `size` bytes, of which at most `kept` stay in its result."""
+        if size > self.limits.result_bytes or self.held + kept > self.limits.total_bytes:
             raise ProgramError("The operation would hold too much memory: use a smaller region or margin.")
-        self.held += size
+        self.held += kept
+        self.burn(size // BYTES_PER_FUEL)
+
+    def give(self, size: int) -> None:
+        """Called before masks or an image of `size` bytes are given out."""
+        if self.given + size > self.limits.given_bytes:
+            raise ProgramError("The masks and images given out would be too large together: show fewer.")
+        self.given += size
 
     def room(self) -> None:
         """Called before something is given out."""
