@@ -12,17 +12,20 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session, sessionmaker
 
+from vp_model.outcome import ModelIdentity
 from vp_node.compute.child import DEFAULT_AGENT
 from vp_node.compute.failure import ComputeFailure
 from vp_node.compute.process import ComputeProcess
 from vp_node.config import Config
 from vp_node.database.engine import create_database_engine, session_factory, upgrade
-from vp_node.dicom.listener import Listener
+from vp_node.dicom.listener import Listener, ListenerError
 from vp_node.operations.health import HEARTBEAT_SECONDS, Heartbeat, write_heartbeat
 from vp_node.operations.logging import configure_logging
 from vp_node.runs.context import ComputePool, RunContext
@@ -75,62 +78,76 @@ def _prepare(config: Config) -> None:
 
 
 def _work(config: Config, agent: str, stop: threading.Event, *, listens: bool) -> None:
-    database = create_database_engine(config.database_url)
-    upgrade(database)
-    sessions = session_factory(database)
-    pool = ComputePool(lambda: ComputeProcess(config.compute, agent), config.workflow.concurrent_runs)
-    context = RunContext(config, sessions, pool, make_locks(config, database))
-    with _stopping_on_signals(stop):
-        try:
-            with pool.process() as process:
-                model = process.identity()
-        except ComputeFailure as failure:
-            pool.close()
-            raise ServiceError(f"The model cannot be used: {failure}") from failure
+    with ExitStack() as stack:
+        stack.enter_context(_stopping_on_signals(stop))
+        database = create_database_engine(config.database_url)
+        stack.callback(database.dispose)
+        upgrade(database)
+        sessions = session_factory(database)
+        port = stack.enter_context(_listening(config, sessions)) if listens else None
+        pool = ComputePool(lambda: ComputeProcess(config.compute, agent), config.workflow.concurrent_runs)
+        stack.callback(pool.close)
+        model = _load_model(pool)
+        context = RunContext(config, sessions, pool, make_locks(config, database))
         name = take_worker_name(context.locks)
+        stack.callback(context.locks.release, WORKER_LOCK.format(name))
+        beat = partial(_beat, config, name, port, model)
+        stack.callback(beat, "stopped")
         engine = RunEngine(context, name)
+        engine.start()
+        stack.callback(engine.stop)
         scheduler = NodeScheduler(context, engine, model.content_hash)
-        listener = Listener(config, sessions) if listens else None
-
-        def beat(state: str) -> None:
-            heartbeat = Heartbeat(
-                worker=name,
-                process=os.getpid(),
-                state=state,
-                at=datetime.now(UTC),
-                port=config.dicom.port if listens else None,
-                model=f"{model.name} {model.version} ({model.content_hash[:12]})",
-            )
-            write_heartbeat(config.node.data_folder, heartbeat)
-
-        try:
-            engine.start()
-            scheduler.start()
-            if listener is not None:
-                listener.start()
+        scheduler.start()
+        stack.callback(scheduler.stop)
+        stack.callback(pool.close)
+        stack.callback(context.stopping.set)
+        LOG.info(
+            "Ready: %s, worker %s, model %s %s (%s), data in %s.",
+            "working" if port is None else f"listening on port {port}",
+            name,
+            model.name,
+            model.version,
+            model.content_hash[:12],
+            config.node.data_folder,
+        )
+        beat("ready")
+        while not stop.wait(HEARTBEAT_SECONDS):
             beat("ready")
-            LOG.info(
-                "Ready: %s with model %s %s (%s), worker %s, data in %s.",
-                f"listening on port {config.dicom.port}" if listens else "working",
-                model.name,
-                model.version,
-                model.content_hash[:12],
-                name,
-                config.node.data_folder,
-            )
-            while not stop.wait(HEARTBEAT_SECONDS):
-                beat("ready")
-            LOG.info("Stopping: what is computing is resumed at the next start.")
-        finally:
-            context.stopping.set()
-            if listener is not None:
-                listener.stop()
-            pool.close()
-            scheduler.stop()
-            engine.stop()
-            context.locks.release(WORKER_LOCK.format(name))
-            beat("stopped")
-            database.dispose()
+        LOG.info("Stopping. What is computing is resumed at the next start.")
+
+
+@contextmanager
+def _listening(config: Config, sessions: sessionmaker[Session]) -> Iterator[int]:
+    """Yields the port. Studies are taken from now on, also while the model is still loading."""
+    listener = Listener(config, sessions)
+    try:
+        listener.start()
+    except ListenerError as error:
+        raise ServiceError(str(error)) from error
+    try:
+        yield listener.port
+    finally:
+        listener.stop()
+
+
+def _load_model(pool: ComputePool) -> ModelIdentity:
+    try:
+        with pool.process() as process:
+            return process.identity()
+    except ComputeFailure as failure:
+        raise ServiceError(f"The model cannot be used: {failure} See compute.checkpoint.") from failure
+
+
+def _beat(config: Config, worker: str, port: int | None, model: ModelIdentity, state: str) -> None:
+    heartbeat = Heartbeat(
+        worker=worker,
+        process=os.getpid(),
+        state=state,
+        at=datetime.now(UTC),
+        port=port,
+        model=f"{model.name} {model.version} ({model.content_hash[:12]})",
+    )
+    write_heartbeat(config.node.data_folder, heartbeat)
 
 
 def make_locks(config: Config, database: Engine) -> Locks:

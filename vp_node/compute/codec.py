@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vp_model.outcome import InputVolume
-from vp_node.studies.model import ChosenVolume, FrameReference, SourceVolume
+from vp_node.studies.model import MISSING_FRAME, ChosenVolume, FrameReference, SourceVolume
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def volume_from_json(data: dict[str, Any], folder: Path | None = None) -> Source
         shape=(columns, rows, slices),
         world=np.asarray(data["world"], dtype=np.float64),
         frames=tuple(
-            FrameReference(instance, sop_class, base / path, number)
+            FrameReference(instance, sop_class, base / path, number) if instance else MISSING_FRAME
             for instance, sop_class, path, number in data["frames"]
         ),
         visit=date.fromisoformat(data["visit"]) if data["visit"] else None,

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
+from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.orm import Session
 
 from vp_model.outcome import OUTCOME_FILE
@@ -88,7 +89,7 @@ def fill_outbox(session: Session, config: Config, run: Run, destinations: Sequen
 
 
 def due_destinations(session: Session, now: datetime) -> list[str]:
-    query = select(Delivery.destination).where(*_is_due(now)).distinct().order_by(Delivery.destination)
+    query = select(Delivery.destination).where(_is_due(now)).distinct().order_by(Delivery.destination)
     return list(session.scalars(query))
 
 
@@ -105,7 +106,7 @@ def deliver_due(context: RunContext, destination: str) -> int:
             due = session.scalars(
                 select(Delivery)
                 .join(Result)
-                .where(Delivery.destination == destination, *_is_due(context.now()))
+                .where(Delivery.destination == destination, _is_due(context.now()))
                 .order_by(Result.run_id, Delivery.id)
             ).all()
             parcels = [
@@ -119,8 +120,8 @@ def deliver_due(context: RunContext, destination: str) -> int:
     return sent
 
 
-def _is_due(now: datetime) -> tuple[object, ...]:
-    return (Delivery.state == DeliveryState.PENDING, Delivery.next_attempt_at <= now)
+def _is_due(now: datetime) -> ColumnElement[bool]:
+    return and_(Delivery.state == DeliveryState.PENDING, Delivery.next_attempt_at <= now)
 
 
 def _deliver(context: RunContext, run_id: str, delivery_ids: Sequence[int]) -> int:
@@ -145,7 +146,8 @@ def _deliver(context: RunContext, run_id: str, delivery_ids: Sequence[int]) -> i
         problem_in_sending = f"Sending failed: {type(error).__name__} in {place_of(error)}."
         LOG.error("%s", problem_in_sending)
     with context.sessions.begin() as session:
-        sent = _note(session, _load(session, delivery_ids), reports, problem_in_sending, config.delivery, context.now())
+        by_path = {report.path: report for report in reports}
+        sent = _note(session, context, _load(session, delivery_ids), by_path, problem_in_sending)
         settle(session, context, run_id)
     return sent
 
@@ -156,17 +158,16 @@ def _load(session: Session, delivery_ids: Sequence[int]) -> list[Delivery]:
 
 def _note(
     session: Session,
+    context: RunContext,
     deliveries: Iterable[Delivery],
-    reports: Iterable[SendReport],
+    reports: Mapping[Path, SendReport],
     problem: str,
-    rules: DeliverySection,
-    now: datetime,
 ) -> int:
-    """Writes down what became of each object; returns how many the destination took."""
-    by_uid = {report.sop_instance_uid: report for report in reports}
+    """Writes down what became of each object, and `problem` where there is no report; returns how many were taken."""
+    rules, now = context.config.delivery, context.now()
     sent = 0
     for delivery in deliveries:
-        report = by_uid.get(delivery.result.sop_instance_uid)
+        report = reports.get(context.data_folder / delivery.result.path)
         if report is None:
             _fail(session, delivery, problem, rules, now, for_good=False)
         elif report.outcome == "sent":

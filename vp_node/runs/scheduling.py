@@ -37,7 +37,7 @@ class NodeScheduler:
         self._engine = engine
         self._model_hash = model_hash
         self._senders = ThreadPoolExecutor(DESTINATIONS_AT_A_TIME, thread_name_prefix="delivery")
-        self._sending: dict[str, Future[int]] = {}
+        self._sending: dict[str, Future[object]] = {}
         self._scheduler = BackgroundScheduler(executors={"default": JobThreads(4)}, timezone="UTC")
 
     def start(self) -> None:

@@ -64,7 +64,8 @@ def gather(context: RunContext, run_id: str, attempt: int) -> None:
         advance(session, run_id, attempt, RunState.GATHERING, started_at=context.now(), reason="")
         run = session.get_one(Run, run_id, populate_existing=True)
         volumes = gathered_volumes(session, run, context.data_folder)
-    missing = {frame.path for item in volumes for frame in item.volume.frames if not frame.path.is_file()}
+    paths = {frame.path for item in volumes for frame in item.volume.frames if not frame.is_missing}
+    missing = [path for path in paths if not path.is_file()]
     if missing:
         raise RunFailure(f"{len(missing)} of its source images are no longer in the data folder. Send the study again.")
 
