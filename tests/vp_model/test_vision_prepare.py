@@ -140,7 +140,7 @@ def test_probabilities_lie_on_each_input_grid() -> None:
     ]
     found = segment_volumes(small_network(), volumes, torch.randn(3, 2, 6))
     assert [tuple(part.shape) for part in found] == [(3, 60, 50, 20), (3, 50, 50, 50)]
-    assert all(0.0 <= float(part.min()) and float(part.max()) <= 1.0 for part in found)
+    assert all(float(part.min()) >= 0.0 and float(part.max()) <= 1.0 for part in found)
 
 
 def test_volumes_are_looked_at_once_for_many_conditions() -> None:

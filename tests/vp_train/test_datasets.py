@@ -90,3 +90,14 @@ def test_held_out_subjects_are_whole_and_apart(shared_data: Path, tmp_path: Path
         for side in ("left", "right")
     )
     assert left < right
+
+
+def test_lesions_of_a_label_map_are_white_matter_that_can_be_lesioned() -> None:
+    labels = load_labels()
+    ids = np.array([25, 57, 2])
+    marked = labels.compact_with_lesions(ids)
+    assert (marked >= len(labels.names)).tolist() == [True, True, False]
+    assert labels.compact(ids).tolist() == [labels.index("left cerebral white matter")] * 1 + [
+        labels.index("right cerebral white matter"),
+        labels.index("left cerebral white matter"),
+    ]

@@ -109,7 +109,7 @@ def test_image_has_the_asked_geometry_and_intensities_from_0_to_1(spacing: tuple
     image = render(scene, LABELS, *draw_grid(scene.subject, spacing, 48.0, chance), chance)
     np.testing.assert_allclose(np.diag(image.placed.world)[:3], spacing)
     assert image.targets.shape == (len(LABELS.targets), *image.placed.shape)
-    assert 0.0 <= float(image.placed.features.min())
+    assert float(image.placed.features.min()) >= 0.0
     assert float(image.placed.features.max()) <= 1.0
 
 

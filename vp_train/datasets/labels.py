@@ -1,7 +1,8 @@
 """The labels that m is trained on: which ids of a label map make which structure (`structures.json`).
 
 A label map's ids (aseg) are renumbered to a compact index: 0 background, then every structure (left and right apart),
-then the tissues around the brain, last the synthetic lesion. Targets are the structures, the brain and the lesion.
+then the tissues around the brain, last the lesion. Targets are the structures, the brain and the lesion. Lesions that a
+label map itself holds have indices beyond the names: `plain` says in which structure each lies.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Labels:
         swap: (len(names),) the compact index of the other side.
         brain: compact indices that make up the brain.
         lesion: compact index of a lesion; `lesion_in`: where lesions grow.
+        plain: (len(names) + number of `lesion_in`,) the compact index without the lesions of the label map.
     """
 
     names: tuple[str, ...]
@@ -40,12 +42,18 @@ class Labels:
     brain: tuple[int, ...]
     lesion: int
     lesion_in: tuple[int, ...]
+    plain: torch.Tensor
 
     def index(self, name: str) -> int:
         return self.names.index(name)
 
     def compact(self, ids: NDArray[np.generic]) -> NDArray[np.uint8]:
-        """Ids of a label map → compact indices; unknown ids become background."""
+        """Ids of a label map → compact indices of structures and tissues; unknown ids become background."""
+        plain: NDArray[np.uint8] = self.plain.numpy().astype(np.uint8)[self.compact_with_lesions(ids)]
+        return plain
+
+    def compact_with_lesions(self, ids: NDArray[np.generic]) -> NDArray[np.uint8]:
+        """As `compact`, but lesions of the label map keep their indices beyond the names."""
         whole = np.rint(ids.astype(np.float64)).astype(np.int64)
         whole[(whole < 0) | (whole >= HIGHEST_ID)] = 0
         compacted: NDArray[np.uint8] = self.from_id[whole]
@@ -78,6 +86,10 @@ def load_labels() -> Labels:
     lesion = len(names)
     names.append(table["lesion"])
     swap.append(lesion)
+    plain = list(range(len(names)))
+    for name, members in table["lesion_ids"].items():
+        ids.append((members, len(plain)))
+        plain.append(names.index(name))
     from_id = np.zeros(HIGHEST_ID, dtype=np.uint8)
     for members, index in ids:
         from_id[members] = index
@@ -90,4 +102,5 @@ def load_labels() -> Labels:
         brain=tuple(i for i in range(1, structures + 1) if names[i] not in table["brain_without"]),
         lesion=lesion,
         lesion_in=tuple(names.index(name) for name in table["lesion_in"]),
+        plain=torch.tensor(plain),
     )

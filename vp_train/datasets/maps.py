@@ -46,7 +46,7 @@ def read_subject(path: Path, scheme: Labels) -> Subject:
     ids, world = to_ras(np.asarray(image.dataobj), np.asarray(image.affine))  # type: ignore[attr-defined]
     if np.abs(spacing(world) - 1).max() > 0.01:
         raise ValueError(f"{path.name} has a spacing of {spacing(world)} mm; label maps of 1 mm are expected.")
-    compact = scheme.compact(ids)
+    compact = scheme.compact_with_lesions(ids)
     inside = np.argwhere((compact > 0) & (compact <= scheme.structures))
     if not len(inside):
         raise ValueError(f"{path.name} holds no structure of structures.json.")

@@ -18,8 +18,14 @@ from vp_train.training.condition import ConditionTable
 SCANS = ("real_vxm", "real_icbm152", "real_fsaverage")
 CORTEX_IDS = {"left": (1000, 1999), "right": (2000, 2999)}
 """Ids of cortical parcels in a FreeSurfer segmentation; together they are the cortex of a side."""
-NOT_IN_REFERENCE = {"real_icbm152": ("left cerebral white matter", "right cerebral white matter", "brain")}
-"""CerebrA holds no white matter; its absence says nothing about m."""
+NOT_IN_REFERENCE = {
+    "real_icbm152": ("left cerebral white matter", "right cerebral white matter", "brain"),
+    "real_vxm": ("cerebrospinal fluid",),
+    "real_fsaverage": ("cerebrospinal fluid",),
+}
+"""CerebrA holds no white matter; FreeSurfer's fluid is a few voxels between the ventricles, not the fluid around the
+brain. Their absence says nothing about m.
+"""
 SMALLEST_REFERENCE = 20
 """Voxels that a structure needs in the reference to be judged."""
 

@@ -1,7 +1,7 @@
 """The joint step of the paper (3.1 "Supervised Training"): Dice of m trains α through φ, at λ beside the cross-entropy.
 
-The language side is a callable: it reads the prompt with its target program and gives the cross-entropy of the program's
-tokens and the φ that it emits at each `<MOD>`. Nothing here knows how.
+The language side is a callable: it reads the prompt with its target program and gives the cross-entropy of the
+program's tokens and the φ that it emits at each `<MOD>`. Nothing here knows how.
 """
 
 from __future__ import annotations

@@ -18,11 +18,18 @@ def soft_dice(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def segmentation_loss(
-    logits: torch.Tensor, targets: torch.Tensor, cross_entropy: float
+    logits: torch.Tensor, targets: torch.Tensor, cross_entropy: float, weights: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(loss, mean soft Dice of the targets present, detached); targets of less than a voxel count as absent."""
+    """(loss, mean soft Dice of the targets present, detached); targets of less than a voxel count as absent.
+
+    Args:
+        weights: (k,) weight of each target in the mean of Dice; all alike where None.
+    """
     dice = soft_dice(logits, targets)
-    present = targets.flatten(1).sum(dim=1) > 1.0
+    present = (targets.flatten(1).sum(dim=1) > 1.0).to(dice.dtype)
+    if not bool(present.any()):
+        present = torch.ones_like(dice)
     entropy = functional.binary_cross_entropy_with_logits(logits, targets)
-    overlap = dice[present].mean() if bool(present.any()) else dice.mean()
-    return 1 - overlap + cross_entropy * entropy, overlap.detach()
+    weighed = present if weights is None else present * weights
+    loss = 1 - (dice * weighed).sum() / weighed.sum() + cross_entropy * entropy
+    return loss, ((dice * present).sum() / present.sum()).detach()

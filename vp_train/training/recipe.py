@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class Recipe:
         averaging: decay of the moving average of the weights, which is what is exported.
         thick: share of images with one thick axis; `several`: share of steps with two or three images of one head (at
             the coarsest scale); `corrupted`: share of these with one image that shows nothing (paper C.5).
+        emphasis: weight of a target in the mean of Dice where it is not 1.
     """
 
     preset: str
@@ -46,6 +47,7 @@ class Recipe:
     thick: float
     several: float
     corrupted: float
+    emphasis: dict[str, float] = field(default_factory=dict)
 
     def rate_at(self, step: int) -> float:
         rise = min(1.0, (step + 1) / max(self.warmup, 1))

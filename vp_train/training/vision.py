@@ -72,8 +72,9 @@ def train_step(learner: Learner, subjects: Sequence[Subject], recipe: Recipe) ->
     for group in learner.optimizer.param_groups:
         group["lr"] = recipe.rate_at(learner.step)
     logits = learner.network([image.placed for image in images], learner.table(len(images)))
+    weights = torch.tensor([recipe.emphasis.get(name, 1.0) for name in learner.table.names])
     results = [
-        segmentation_loss(found, image.targets, recipe.cross_entropy)
+        segmentation_loss(found, image.targets, recipe.cross_entropy, weights)
         for found, image in zip(logits, images, strict=True)
     ]
     loss = torch.stack([loss for loss, _ in results]).mean()

@@ -1,0 +1,83 @@
+"""The vision part of a checkpoint folder: `config.json`'s vision keys and `vision_card.json` with what was measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from vp_model.vision.network import VisionNetwork
+from vp_train.evaluation.anatomy import Score
+from vp_train.evaluation.synthetic import SyntheticScores
+
+EXPERIMENTAL_BELOW = 0.6
+"""A structure whose Dice on the first real scan is lower is called experimental in the results."""
+
+
+def structure_entries(names: tuple[str, ...], scores: list[Score], lesion: float) -> list[dict[str, Any]]:
+    """An entry for each target: name, side (`left`, `right` or none), Dice on the first scan, experimental or not.
+
+    A target that no scan could judge has no Dice and is experimental.
+    """
+    entries = []
+    for target in names:
+        side, _, rest = target.partition(" ")
+        sided = side in ("left", "right")
+        value = next((score.dice[target] for score in scores if target in score.dice), None)
+        if target == "white matter lesion":
+            value = lesion
+        entries.append(
+            {
+                "name": rest if sided else target,
+                "side": side if sided else None,
+                "dice": None if value is None else round(value, 3),
+                "experimental": value is None or value < EXPERIMENTAL_BELOW,
+            }
+        )
+    return entries
+
+
+def merge_config(folder: Path, values: Mapping[str, Any]) -> None:
+    """Set keys of the folder's `config.json`, leaving those of other parts as they are."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    config.update(values)
+    path.write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_vision_part(
+    folder: Path,
+    network: VisionNetwork,
+    names: tuple[str, ...],
+    scores: list[Score],
+    lesions: Mapping[str, float],
+    synthetic: SyntheticScores,
+    run: Mapping[str, Any],
+) -> None:
+    """`config.json` (vision, structures, working_spacing_mm) and `vision_card.json`.
+
+    Args:
+        lesions: Dice of `white matter lesion` on the MS patient, by the images given.
+        run: steps, minutes, hardware and the like of the training run.
+    """
+    sources = json.loads(files("vp_train.evaluation").joinpath("sources.json").read_text(encoding="utf-8"))
+    entries = structure_entries(names, scores, lesions["FLAIR"])
+    spacing = network.config.working_spacing_mm
+    merge_config(folder, {"vision": network.config.as_dict(), "structures": entries, "working_spacing_mm": spacing})
+    card = {
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "run": dict(run),
+        "real_scans": {score.scan: {"mean": round(score.mean, 3), "dice": _rounded(score.dice)} for score in scores},
+        "white_matter_lesion": _rounded(lesions),
+        "synthetic_held_out": asdict(synthetic),
+        **sources,
+    }
+    text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
+    (folder / "vision_card.json").write_text(text, encoding="utf-8")
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 3) for name, value in values.items()}

@@ -1,0 +1,83 @@
+"""A whole training run of m: data, watching on real scans, export; for `python -m vp_train.training` and the CLI."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from vp_train.datasets.maps import load_subjects, split
+from vp_train.evaluation.anatomy import score_anatomy, score_lesions
+from vp_train.evaluation.curves import plot_curves
+from vp_train.training.recipe import Recipe, bundled_recipe, read_recipe
+from vp_train.training.vision import Learner, averaged, export, load_learner, train
+
+WATCHED_SPACINGS_MM = (4.0, 3.0, 2.0)
+WATCHED_SCAN = "real_vxm"
+
+
+def find_recipe(name_or_file: str) -> Recipe:
+    """A bundled recipe by name, or one from a JSON file."""
+    path = Path(name_or_file)
+    return read_recipe(path if path.suffix == ".json" else bundled_recipe(name_or_file))
+
+
+def watch_validation(learner: Learner, validation: Path, out: Path, say: Callable[[str], None] = print) -> None:
+    """Mean Dice on a real scan at several working spacings, to `validation.csv`; an export of the averaged weights."""
+    network, table = averaged(learner)
+    configured = network.config
+    path = out / "validation.csv"
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(["step", "seconds", "spacing_mm", "mean_dice", "lesion_dice"])
+        for spacing in WATCHED_SPACINGS_MM:
+            network.config = replace(configured, working_spacing_mm=spacing)
+            score = score_anatomy(network, table, validation, (WATCHED_SCAN,))[0]
+            lesion = score_lesions(network, table, validation, ("FLAIR",))
+            writer.writerow([learner.step, round(learner.seconds), spacing, f"{score.mean:.4f}", f"{lesion:.4f}"])
+            now = time.strftime("%H:%M:%S")
+            say(f"{now} step {learner.step} at {spacing} mm: {score.mean:.3f}, lesion {lesion:.3f}")
+            say(json.dumps({name: round(value, 2) for name, value in score.dice.items()}))
+    export(learner, out)
+    plot_curves(out)
+
+
+def train_vision(
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    validation: Path | None = None,
+    minutes: float = 60.0,
+    watch_minutes: float = 6.0,
+    threads: int | None = None,
+    say: Callable[[str], None] = print,
+) -> Learner:
+    """Train m (or go on with the state in `out`) and export it.
+
+    Args:
+        data: folder of label maps, `synthseg_*_seg.nii.gz`.
+        out: gets state, curves, `vision.safetensors` and `condition_table.safetensors`.
+        validation: folder of real scans with references, never trained on.
+        minutes: after which training stops, resumable; a file `stop` in `out` or SIGTERM stops it earlier.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    subjects, held_out = split(load_subjects(data, out / "cache"))
+    learner = load_learner(recipe, out)
+    say(f"step {learner.step} of {recipe.steps}; {len(subjects)} subjects, {len(held_out)} held out")
+
+    def watch(current: Learner) -> None:
+        if validation is not None:
+            watch_validation(current, validation, out, say)
+
+    train(learner, subjects, recipe, out, minutes, watch, watch_minutes)
+    watch(learner)
+    export(learner, out)
+    return learner
