@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pydicom.sr import codedict
+
 from tests.vp_model.program_cases import PROGRAMS
 from vp_model.program.documentation import documentation
 from vp_model.program.operations import OPERATIONS
@@ -34,6 +36,13 @@ def test_every_measurement_name_has_a_meaning_and_its_parts_exist() -> None:
         assert entry.kind in ("quantity", "point", "box", "part")
         assert all(names[part].kind == "part" for part in entry.parts)
         assert (len(entry.parts) == 3) == (entry.kind in ("point", "box"))
+
+
+def test_codes_are_those_of_the_standard() -> None:
+    codes = {entry.code for entry in measurement_names().values() if entry.code}
+    for value, scheme, meaning in codes:
+        keyword = meaning.title().replace(" ", "")
+        assert getattr(getattr(codedict.codes, scheme), keyword).value == value
 
 
 def test_tasks_are_the_seventeen_categories_of_the_paper() -> None:
