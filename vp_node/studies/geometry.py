@@ -148,7 +148,7 @@ def _slice_indices(gaps: Vector) -> tuple[NDArray[np.int_], bool]:
             continue
         # Sharpen the step before judging: the error of one gap grows with the multiples.
         refined = float(gaps.sum() / multiples.sum())
-        if np.all(np.abs(gaps - multiples * refined) <= 2 * IRREGULAR_MM):
+        if np.all(np.abs(gaps - multiples * refined) <= min(2 * IRREGULAR_MM, 0.2 * refined)):
             return np.concatenate([[0], np.cumsum(multiples)]).astype(np.int_), True
     return consecutive, False
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -168,12 +169,17 @@ def _split_by_header(records: list[Record]) -> list[tuple[list[Record], Splits]]
     for name, key in _HEADER_SPLITS:
         divided: list[tuple[list[Record], Splits]] = []
         for part, splits in parts:
-            pieces = _by(part, key)
+            pieces = sorted(_by(part, key), key=lambda piece: _sortable(key(piece[0])))
             for piece in pieces:
                 named = (*splits, (name, _say(key(piece[0])))) if len(pieces) > 1 else splits
                 divided.append((piece, named))
         parts = divided
     return parts
+
+
+def _sortable(value: object) -> tuple[bool, Any]:
+    """An order of split values in which an absent one comes first."""
+    return (value is not None, value if value is not None else 0)
 
 
 def _say(value: object) -> str:
