@@ -34,7 +34,8 @@ def plot_curves(folder: Path) -> Path | None:
             drawn = True
         axes.set(title=title, xlabel="minutes", ylabel="mean Dice", ylim=(0, 1))
         axes.grid(alpha=0.3)
-        axes.legend()
+        if axes.lines:
+            axes.legend()
     if not drawn:
         return None
     figure.tight_layout()
