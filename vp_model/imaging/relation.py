@@ -32,7 +32,8 @@ def gap(region: Region, other: Region) -> tuple[float, tuple[Vector, Vector]]:
     if region.empty or other.empty:
         raise EmptyRegionError("A distance needs two regions that are not empty.")
     points, others = region.points(), other.points()
-    distances, nearest = map(np.atleast_1d, cKDTree(others).query(points))
+    found = cKDTree(others).query(points)
+    distances, nearest = np.atleast_1d(found[0]), np.atleast_1d(found[1])
     best = int(np.argmin(distances))
     return float(distances[best]), (_vector(points[best]), _vector(others[int(nearest[best])]))
 
