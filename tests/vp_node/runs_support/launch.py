@@ -1,8 +1,8 @@
 """A node in a process of its own that kills itself at a chosen point, once: `python -m … CONFIG POINT MARKER`.
 
-POINT is `none`; `before STEP` or `after STEP` for a step of a run (after: its work is done, but the engine does not know
-yet); `amid delivery`, with the first of a run's objects sent and the others not; or `after delivery`, with all sent and
-none written down. MARKER is a file that says that it has happened.
+POINT is `none`; `before STEP` or `after STEP` for a step of a run (after: its work is done, but the engine does not
+know yet); `amid delivery`, with the first of a run's objects sent and the others not; or `after delivery`, with all
+sent and none written down. MARKER is a file that says that it has happened.
 """
 
 from __future__ import annotations

@@ -7,17 +7,23 @@ from pathlib import Path
 
 import numpy as np
 from pydicom import dcmread
+from scipy.spatial.transform import Rotation
 
 from vp_node.demo.study import write_series
 
 SHAPE = (20, 24, 10)
-WORLD = np.array(
-    [[-1.2, 0.0, 0.1, 12.0], [0.0, -1.1, 0.3, 14.0], [0.1, 0.2, 2.5, -11.0], [0.0, 0.0, 0.0, 1.0]], dtype=np.float64
-)
+WORLD = np.eye(4)
+WORLD[:3, :3] = Rotation.from_euler("xyz", [8, -5, 11], degrees=True).as_matrix() @ np.diag([-1.2, -1.1, 2.5])
+WORLD[:3, 3] = [12.0, 14.0, -11.0]
 
 
 def write_phantom(
-    folder: Path, *, patient_id: str = "P1", visit: date = date(2024, 3, 1), description: str = "T1 MPRAGE", seed: int = 0
+    folder: Path,
+    *,
+    patient_id: str = "P1",
+    visit: date = date(2024, 3, 1),
+    description: str = "T1 MPRAGE",
+    seed: int = 0,
 ) -> list[Path]:
     """A T1 series of a bright ellipsoid, oblique to every axis of the world; returns its files."""
     grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, size) for size in SHAPE), indexing="ij"))

@@ -1,0 +1,106 @@
+"""Which volumes a prompt takes: of the study, and of the patient's earlier ones."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.vp_node.runs_support.index import close, closed_study, make_context, receive
+from tests.vp_node.runs_support.studies import move_into_study, study_uid, write_phantom
+from vp_node.compute.codec import volume_from_json, volume_to_json
+from vp_node.database.models import SetAsideSeries, Study, Volume
+from vp_node.runs import understanding
+from vp_node.runs.choosing import choose_for
+from vp_node.runs.context import RunContext
+from vp_node.runs.understanding import not_understood, stored_volumes
+from vp_node.studies.headers import read_header
+from vp_node.studies.understanding import understand
+from vp_node.studies.volume_set import SeriesSelection
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> RunContext:
+    return make_context(tmp_path / "data")
+
+
+def study_on(context: RunContext, folder: Path, visit: date, patient: str = "P1") -> int:
+    return closed_study(context, write_phantom(folder, patient_id=patient, visit=visit))
+
+
+def test_a_volume_survives_json_and_the_moving_of_the_data_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    headers = [read_header(path) for path in write_phantom(folder)]
+    (volume,) = understand(headers).volumes
+    data = json.loads(json.dumps(volume_to_json(volume, relative_to=folder)))
+    assert str(folder) not in json.dumps(data)
+    moved = volume_from_json(data, tmp_path / "elsewhere")
+    np.testing.assert_array_equal(moved.world, volume.world)
+    assert [frame.path.name for frame in moved.frames] == [frame.path.name for frame in volume.frames]
+    assert moved.frames[0].path.parent == tmp_path / "elsewhere"
+    for name in ("identifier", "shape", "visit", "kind", "flags", "splits", "evidence", "patient_key"):
+        assert getattr(moved, name) == getattr(volume, name)
+
+
+def test_a_closed_study_is_understood_once_for_each_revision(context: RunContext, tmp_path: Path) -> None:
+    study_id = study_on(context, tmp_path / "first", date(2024, 3, 1))
+    with context.sessions() as session:
+        assert not_understood(session) == []
+        assert session.query(Volume).filter(Volume.study_id == study_id, Volume.revision == 1).count() == 1
+    late = write_phantom(tmp_path / "late", seed=1, description="T2 TSE")
+    move_into_study(late, study_uid(sorted((tmp_path / "first").glob("*.dcm"))))
+    assert receive(context, late) == study_id
+    close(context, study_id)
+    with context.sessions() as session:
+        study = session.get_one(Study, study_id)
+        assert study.revision == 2
+        assert len(stored_volumes(session, study, context.data_folder)) == 2
+
+
+def test_a_study_that_cannot_be_understood_is_set_aside_with_the_reason(
+    context: RunContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(headers: object) -> None:
+        raise ZeroDivisionError("Doe^John")
+
+    monkeypatch.setattr(understanding, "understand", fail)
+    study_id = study_on(context, tmp_path / "first", date(2024, 3, 1))
+    with context.sessions() as session:
+        (row,) = session.query(SetAsideSeries).filter(SetAsideSeries.study_id == study_id)
+        assert "ZeroDivisionError" in row.reason
+        assert "Doe" not in row.reason
+        assert len(row.sop_instance_uids) == 10
+        assert not_understood(session) == []
+
+
+def test_one_session_is_the_study_that_was_asked_about(context: RunContext, tmp_path: Path) -> None:
+    study_on(context, tmp_path / "before", date(2023, 3, 1))
+    asked = study_on(context, tmp_path / "asked", date(2024, 3, 1))
+    study_on(context, tmp_path / "later", date(2025, 3, 1))
+    with context.sessions() as session:
+        choice = choose_for(session, session.get_one(Study, asked), SeriesSelection(), context.data_folder)
+    assert [(entry["name"], entry["visit"]) for entry in choice.entries] == [("v1", "2024-03-01")]
+    assert choice.other_digests == ()
+
+
+def test_several_sessions_are_the_latest_up_to_the_study_and_never_another_patients(
+    context: RunContext, tmp_path: Path
+) -> None:
+    for year in (2021, 2022, 2023):
+        study_on(context, tmp_path / str(year), date(year, 3, 1))
+    study_on(context, tmp_path / "other", date(2023, 6, 1), patient="P2")
+    asked = study_on(context, tmp_path / "asked", date(2024, 3, 1))
+    study_on(context, tmp_path / "later", date(2025, 3, 1))
+    with context.sessions() as session:
+        study = session.get_one(Study, asked)
+        choice = choose_for(session, study, SeriesSelection(sessions=3), context.data_folder)
+        digests = {item.study_date: item.input_digest for item in session.query(Study)}
+    taken = {entry["name"]: (entry["session"], entry["visit"]) for entry in choice.entries if entry["taken"]}
+    assert taken == {"v1": (0, "2022-03-01"), "v2": (1, "2023-03-01"), "v3": (2, "2024-03-01")}
+    (left,) = [entry for entry in choice.entries if not entry["taken"]]
+    assert left["visit"] == "2021-03-01"
+    assert "not among the 3 latest" in left["reason"]
+    assert set(choice.other_digests) == {digests[date(2022, 3, 1)], digests[date(2023, 3, 1)]}
