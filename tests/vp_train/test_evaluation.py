@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import json
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from vp_model.vision.config import VisionConfig
+from tests.vp_train.heads import head
+from vp_model.vision.config import VisionConfig, config_from_dict
 from vp_model.vision.network import VisionNetwork
+from vp_model.vision.weights import load_vision
 from vp_model.volume import Volume, write_nifti
 from vp_train.datasets.labels import load_labels
-from vp_train.evaluation.anatomy import Score, as_markdown, dice, read_reference, score_scan, write_scores
+from vp_train.evaluation.anatomy import (
+    Score,
+    as_markdown,
+    dice,
+    read_reference,
+    score_anatomy,
+    score_scan,
+    write_scores,
+)
+from vp_train.evaluation.card import write_vision_part
+from vp_train.evaluation.curves import plot_curves
+from vp_train.evaluation.overlay import draw_overlay, label_map
+from vp_train.evaluation.synthetic import SyntheticScores, score_synthetic
 from vp_train.training.condition import ConditionTable
 
 
@@ -54,3 +71,78 @@ def test_scores_are_written_for_people_and_programs(tmp_path: Path) -> None:
     write_scores(scores, tmp_path)
     assert "| thalamus | 0.90 | – |" in as_markdown(scores)
     assert '"mean": 0.7' in (tmp_path / "anatomy.json").read_text(encoding="utf-8")
+
+
+def tiny() -> tuple[VisionNetwork, ConditionTable]:
+    torch.manual_seed(0)
+    config = VisionConfig((4, 8), conditioning="readout", encoding_size=4, reference="axis", working_spacing_mm=3.0)
+    return VisionNetwork(config).eval(), ConditionTable(load_labels().targets, 32)
+
+
+def test_held_out_heads_are_judged_with_one_to_three_images() -> None:
+    network, table = tiny()
+    first = score_synthetic(network, table, [head()], samples=2, spacing_mm=5.0)
+    assert set(first.by_count) == {1, 2, 3}
+    assert all(0.0 <= value <= 1.0 for value in (*first.by_count.values(), first.corrupted))
+    assert score_synthetic(network, table, [head()], samples=2, spacing_mm=5.0) == first
+
+
+def test_card_names_weak_structures_experimental_and_keeps_other_parts(tmp_path: Path) -> None:
+    network, table = tiny()
+    (tmp_path / "config.json").write_text('{"name": "kept"}', encoding="utf-8")
+    scores = [Score("real", {"left hippocampus": 0.8, "right hippocampus": 0.3, "brainstem": 0.7})]
+    synthetic = SyntheticScores({1: 0.5, 2: 0.6, 3: 0.6}, 0.5, 4)
+    write_vision_part(tmp_path, network, table.names, scores, {"FLAIR": 0.2}, synthetic, {"steps": 3})
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert config["name"] == "kept"
+    assert config["working_spacing_mm"] == 3.0
+    assert config_from_dict(config["vision"]) == network.config
+    entries = {(entry["side"], entry["name"]): entry for entry in config["structures"]}
+    assert entries["left", "hippocampus"] == {
+        "name": "hippocampus",
+        "side": "left",
+        "dice": 0.8,
+        "experimental": False,
+    }
+    assert entries["right", "hippocampus"]["experimental"] is True
+    assert entries[None, "brainstem"]["dice"] == 0.7
+    assert entries["left", "thalamus"]["dice"] is None
+    assert entries["left", "thalamus"]["experimental"] is True
+    assert entries[None, "white matter lesion"]["dice"] == 0.2
+    card = json.loads((tmp_path / "vision_card.json").read_text(encoding="utf-8"))
+    assert card["run"] == {"steps": 3}
+    assert all(source["licence"] for source in card["training_data"] + card["validation_data"])
+
+
+def test_curves_are_drawn_from_what_was_noted(tmp_path: Path) -> None:
+    assert plot_curves(tmp_path) is None
+    (tmp_path / "curve.csv").write_text(
+        "step,seconds,rate,spacing_mm,soft_dice\n50,30,0.001,4.0,0.3\n50,30,0.001,3.0,0.2\n"
+    )
+    picture = plot_curves(tmp_path)
+    assert picture is not None
+    assert picture.stat().st_size > 1000
+
+
+def test_overlay_shows_an_oblique_scan_with_its_labels(tmp_path: Path) -> None:
+    network, table = tiny()
+    world = np.array([[0.0, 0.2, 3.0, 5.0], [1.1, 0.0, 0.0, -3.0], [0.0, -1.1, 0.4, 9.0], [0, 0, 0, 1.0]])
+    volume = Volume(torch.rand(1, 20, 18, 10), world, kind="T1")
+    found = label_map(network, table, volume, ("brain",))
+    assert found.shape == volume.shape
+    draw_overlay(volume, [("found", found)], tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_bundled_network_finds_structures_of_a_real_head_on_their_own_side(shared_data: Path) -> None:
+    """The weights in the package on a real T1; with sides exchanged every paired structure would score near nothing."""
+    weights = Path(str(files("vp_model") / "weights"))
+    config = json.loads((weights / "config.json").read_text(encoding="utf-8"))
+    network = load_vision(config_from_dict(config["vision"]), weights)
+    labels = load_labels()
+    table = ConditionTable(labels.targets, network.config.condition_size)
+    table.load_state_dict({"vectors": load_file(weights / "condition_table.safetensors")["vectors"]})
+    score = score_anatomy(network, table, shared_data / "brains_validation", ("real_vxm",))[0]
+    assert score.mean > 0.55
+    for name in ("left thalamus", "right thalamus", "brainstem", "left cerebral white matter", "brain"):
+        assert score.dice[name] > 0.65, name

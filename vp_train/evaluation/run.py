@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,5 +50,6 @@ def evaluate_vision(
     _, held_out = split(load_subjects(data, trained / "cache"))
     synthetic = score_synthetic(network, table, held_out, samples, config.working_spacing_mm or 3.0)
     save_vision(network, checkpoint)
+    shutil.copyfile(trained / "condition_table.safetensors", checkpoint / "condition_table.safetensors")
     write_vision_part(checkpoint, network, table.names, scores, lesions, synthetic, run)
     write_scores(scores, trained)
