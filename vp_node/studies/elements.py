@@ -11,9 +11,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from pydicom import config
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
+
+# pydicom warns of malformed values and quotes them; behind a damaged length such a value is the patient's name. What is
+# read is checked here; what is written stays checked by pydicom (`writing_validation_mode`).
+config.settings.reading_validation_mode = config.IGNORE
 
 _BINARY_REPRESENTATIONS = frozenset({"US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT"})
 _NUMBERS_AS_TEXT = frozenset({"DS", "IS"})

@@ -105,10 +105,12 @@ def frame_headers(dataset: Dataset, frames: int) -> tuple[FrameHeader, ...]:
         if frames == 1:
             return (top,)
         # A multi-frame object without functional groups says where its first frame lies at most.
-        return tuple(_changed(top, {"position": None}) for _ in range(frames))
+        return (_changed(top, {"position": None}),) * frames
     shared = item(dataset, _T["SharedFunctionalGroupsSequence"])
     common = _changed(top, _groups(shared) if shared is not None else {})
-    return tuple(_changed(common, _groups(group)) for group in per_frame)
+    found = [_changed(common, _groups(group)) for group in per_frame[:frames]]
+    # Frames that no group speaks of have no place of their own.
+    return (*found, *[_changed(common, {"position": None})] * (frames - len(found)))
 
 
 def _has_functional_groups(dataset: Dataset) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
+import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,23 @@ VOLUME_SOP_CLASSES = frozenset(
 """The storage classes that may become volumes (PS3.4 B.5)."""
 
 _NATIVE = frozenset({str(ImplicitVRLittleEndian), str(ExplicitVRLittleEndian), str(ExplicitVRBigEndian)})
+_FRAMES_AT_MOST = 100_000
 _REDACTED = re.compile(r"[*xX#?]+")
+
+
+# What pydicom raises on damaged headers; sequences are parsed only when they are looked at.
+_PARSE_ERRORS = (
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    NotImplementedError,
+    RecursionError,
+    struct.error,
+    zlib.error,
+)
 
 
 class HeaderError(ValueError):
@@ -179,13 +196,15 @@ def read_header(path: Path) -> InstanceHeader:
     """
     try:
         dataset = dcmread(path, stop_before_pixels=True, specific_tags=list(_WANTED))
+        return header_of(dataset, dataset.file_meta, path, path.stat().st_size)
+    except HeaderError:
+        raise
     except InvalidDicomError as error:
         raise HeaderError("The file is no DICOM file: the prefix DICM after 128 bytes is missing.") from error
     except EOFError as error:
         raise HeaderError("The DICOM file is truncated: it ends inside its header. Send it again.") from error
-    except (ValueError, KeyError, NotImplementedError, struct.error) as error:
+    except _PARSE_ERRORS as error:
         raise HeaderError("The DICOM file's header cannot be parsed. Send it again, or check its origin.") from error
-    return header_of(dataset, dataset.file_meta, path, path.stat().st_size)
 
 
 def header_of(dataset: Dataset, meta: FileMetaDataset, path: Path, size: int) -> InstanceHeader:
@@ -207,7 +226,7 @@ def header_of(dataset: Dataset, meta: FileMetaDataset, path: Path, size: int) ->
     if sop_class == MediaStorageDirectoryStorage:
         raise HeaderError("The file is a DICOMDIR: a table of contents, no instance.")
     study = _required(say("StudyInstanceUID"), "StudyInstanceUID")
-    frames = _number_of_frames(dataset, sop_class)
+    frames = _number_of_frames(dataset, sop_class, size)
     samples = integer(dataset, _TAGS["SamplesPerPixel"])
     header = InstanceHeader(
         path=path,
@@ -217,7 +236,7 @@ def header_of(dataset: Dataset, meta: FileMetaDataset, path: Path, size: int) ->
         series_instance_uid=_required(say("SeriesInstanceUID"), "SeriesInstanceUID"),
         transfer_syntax_uid=str(meta.get("TransferSyntaxUID", "")),
         patient_key=patient_key(say("IssuerOfPatientID"), say("PatientID"), study),
-        frames=frame_headers(dataset, frames) if frames else (),
+        frames=_frames(dataset, frames, sop_class),
         frame_of_reference_uid=say("FrameOfReferenceUID"),
         modality=say("Modality"),
         manufacturer=say("Manufacturer"),
@@ -273,11 +292,18 @@ def _required(value: str, keyword: str) -> str:
     return value
 
 
-def _number_of_frames(dataset: Dataset, sop_class: str) -> int:
+def _frames(dataset: Dataset, frames: int, sop_class: str) -> tuple[FrameHeader, ...]:
+    """What is said of each frame, for the classes that may become volumes; others are only counted."""
+    if sop_class in VOLUME_SOP_CLASSES:
+        return frame_headers(dataset, frames) if frames else ()
+    return (FrameHeader(),) * frames
+
+
+def _number_of_frames(dataset: Dataset, sop_class: str, size: int) -> int:
     """0 for objects that are no images.
 
     Raises:
-        HeaderError: the image has no rows, no columns or no frames.
+        HeaderError: the image has no rows, no columns or no frames, or more frames than bits.
     """
     image = _TAGS["Rows"] in dataset or _TAGS["Columns"] in dataset or sop_class in VOLUME_SOP_CLASSES
     if not image:
@@ -289,6 +315,8 @@ def _number_of_frames(dataset: Dataset, sop_class: str) -> int:
     frames = integer(dataset, _TAGS["NumberOfFrames"])
     if frames is None or frames < 1:
         raise HeaderError("The image has no size: NumberOfFrames is less than one or no number.")
+    if frames > min(size * 8, _FRAMES_AT_MOST):
+        raise HeaderError("The image declares more frames than its file can hold, or than the node takes.")
     return frames
 
 

@@ -59,7 +59,8 @@ def choose(sessions: Sequence[Session], selection: SeriesSelection) -> VolumeSet
     for number, session in enumerate(used):
         taken, explained = _choose_in(session, selection)
         choices.extend(explained)
-        chosen.extend([ChosenVolume(f"v{place}", number, volume) for place, volume in enumerate(taken, len(chosen) + 1)])
+        first = len(chosen) + 1
+        chosen.extend(ChosenVolume(f"v{place}", number, volume) for place, volume in enumerate(taken, first))
     return VolumeSet(tuple(chosen), tuple(choices))
 
 

@@ -45,7 +45,10 @@ def rotation(quaternion: tuple[float, float, float, float]) -> NDArray[np.float6
 
 
 def stack_matrix(
-    axes: NDArray[np.float64], spacing: tuple[float, float, float], origin: tuple[float, float, float], shear: float = 0.0
+    axes: NDArray[np.float64],
+    spacing: tuple[float, float, float],
+    origin: tuple[float, float, float],
+    shear: float = 0.0,
 ) -> NDArray[np.float64]:
     """LPS matrix of a stack; `shear` is the step's component along the columns, in mm, as a tilted gantry makes it."""
     matrix = np.eye(4)

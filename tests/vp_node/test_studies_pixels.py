@@ -1,0 +1,180 @@
+"""Voxels come out as they were stored, rescaled, or not at all with a clear error."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.pixels import compress
+from pydicom.uid import JPEGLSLossless, RLELossless
+
+from tests.vp_node.studies_support.synthetic import Slices, brain_like, stack_matrix, write
+from vp_node.studies.codestream import declared_size
+from vp_node.studies.headers import read_header
+from vp_node.studies.model import FrameReference, SourceVolume
+from vp_node.studies.pixels import PixelError, load_voxels
+from vp_node.studies.understanding import understand
+
+LPS = stack_matrix(np.eye(3), (1.0, 1.0, 2.0), (0.0, 0.0, 0.0))
+
+
+def volume_of(stack: Slices, folder: Path) -> SourceVolume:
+    (volume,) = understand([read_header(path) for path in write(stack, folder)]).volumes
+    return volume
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16"])
+def test_stored_values_come_back_bit_exact(tmp_path: Path, dtype: str) -> None:
+    stack = Slices(LPS, brain_like(1, dtype=dtype))
+    voxels = load_voxels(volume_of(stack, tmp_path))
+    assert voxels.dtype == np.float32
+    np.testing.assert_array_equal(voxels, stack.voxels.astype(np.float32))
+
+
+def test_each_frame_is_rescaled_by_its_own_slope(tmp_path: Path) -> None:
+    stack = Slices(LPS, brain_like(2))
+    stack.attributes = {"RescaleSlope": lambda k: str(0.5 + k), "RescaleIntercept": "-1024"}
+    voxels = load_voxels(volume_of(stack, tmp_path))
+    expected = stack.voxels * (0.5 + np.arange(4)) - 1024
+    np.testing.assert_array_equal(voxels, expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_twelve_bits_keep_their_sign_and_lose_what_lies_above(tmp_path: Path, signed: bool) -> None:
+    values = np.random.default_rng(3).integers(-2048 if signed else 0, 2048 if signed else 4096, (6, 5, 4))
+    stored = (values & 0x0FFF) | (np.random.default_rng(4).integers(0, 16, values.shape) << 12)
+    stack = Slices(LPS, stored.astype(np.uint16))
+    stack.attributes = {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": int(signed)}
+    np.testing.assert_array_equal(load_voxels(volume_of(stack, tmp_path)), values.astype(np.float32))
+
+
+def test_monochrome1_is_inverted_and_flagged(tmp_path: Path) -> None:
+    stack = Slices(LPS, brain_like(5, dtype="uint8"))
+    stack.attributes = {"PhotometricInterpretation": "MONOCHROME1"}
+    volume = volume_of(stack, tmp_path)
+    assert volume.flags == ("inverted",)
+    np.testing.assert_array_equal(load_voxels(volume), 255 - stack.voxels.astype(np.float32))
+
+
+def test_padding_of_ct_becomes_the_smallest_real_value(tmp_path: Path) -> None:
+    values = np.random.default_rng(6).integers(0, 3000, (6, 5, 4)).astype(np.int16)
+    values[0, 0, :] = -2000
+    stack = Slices(LPS, values, modality="CT")
+    stack.attributes = {"PixelPaddingValue": -2000, "RescaleIntercept": "-1024", "RescaleSlope": "1"}
+    voxels = load_voxels(volume_of(stack, tmp_path))
+    real = values[values != -2000].min() - 1024
+    assert voxels.min() == real
+    assert (voxels[0, 0] == real).all()
+
+
+def test_missing_slice_is_interpolated_between_its_neighbours(tmp_path: Path) -> None:
+    stack = Slices(LPS, brain_like(7), skip=(2,))
+    volume = volume_of(stack, tmp_path)
+    voxels = load_voxels(volume)
+    np.testing.assert_allclose(voxels[:, :, 2], (voxels[:, :, 1] + voxels[:, :, 3]) / 2)
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless])
+def test_compressed_pixels_are_the_same(tmp_path: Path, syntax: str) -> None:
+    stack = Slices(LPS, brain_like(8, (16, 12, 4)))
+    paths = write(stack, tmp_path)
+    for path in paths:
+        dataset = dcmread(path)
+        compress(dataset, syntax, generate_instance_uid=False)
+        dataset.save_as(path)
+    (volume,) = understand([read_header(path) for path in paths]).volumes
+    np.testing.assert_array_equal(load_voxels(volume), stack.voxels.astype(np.float32))
+
+
+def test_damaged_pixels_give_a_clear_error(tmp_path: Path) -> None:
+    stack = Slices(LPS, brain_like(9, (16, 12, 4)))
+    volume = volume_of(stack, tmp_path)
+    path = volume.frames[1].path
+    whole = path.read_bytes()
+
+    path.write_bytes(whole[:-100])
+    with pytest.raises(PixelError, match=r"truncated|readable"):
+        load_voxels(volume)
+
+    path.unlink()
+    with pytest.raises(PixelError, match="gone"):
+        load_voxels(volume)
+
+    path.write_bytes(volume.frames[2].path.read_bytes())
+    with pytest.raises(PixelError, match="another instance"):
+        load_voxels(volume)
+
+    path.write_bytes(whole)
+    dataset = dcmread(path)
+    compress(dataset, JPEGLSLossless, generate_instance_uid=False)
+    compressed = bytes(dataset.PixelData)
+    dataset.PixelData = compressed[: len(compressed) // 2]
+    dataset.save_as(path)
+    with pytest.raises(PixelError):
+        load_voxels(volume)
+
+
+def test_frame_that_declares_another_size_is_not_decoded(tmp_path: Path) -> None:
+    stack = Slices(LPS, brain_like(10, (16, 12, 4)))
+    volume = volume_of(stack, tmp_path)
+    dataset = dcmread(volume.frames[0].path)
+    compress(dataset, JPEGLSLossless, generate_instance_uid=False)
+    stream = bytearray(next(generate_frames(dataset.PixelData, number_of_frames=1)))
+    assert declared_size(bytes(stream)) == (12, 16, 1)
+    place = stream.index(b"\xff\xf7") + 5
+    stream[place : place + 4] = struct.pack(">HH", 60000, 60000)
+    dataset.PixelData = encapsulate([bytes(stream)])
+    dataset.save_as(volume.frames[0].path)
+    with pytest.raises(PixelError, match="declares another size"):
+        load_voxels(volume)
+
+
+def test_volume_above_the_limit_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    volume = replace(volume_of(Slices(LPS, brain_like(11)), tmp_path), shape=(100_000, 100_000, 4))
+    with pytest.raises(PixelError, match="larger than the limit"):
+        load_voxels(volume)
+
+
+def test_nine_transfer_syntaxes_decode_to_the_same_pixels(shared_data: Path) -> None:
+    decoded = []
+    for path in sorted((shared_data / "dicom" / "transfer_syntaxes_9x" / "dicom").rglob("*.dcm")):
+        decoded.append(one_frame(path))
+    assert len(decoded) == 9
+    for voxels in decoded[1:]:
+        np.testing.assert_array_equal(voxels, decoded[0])
+
+
+def test_signed_and_unsigned_twelve_bits_of_a_scanner_differ_only_in_sign(shared_data: Path) -> None:
+    ranges = set()
+    for path in sorted((shared_data / "dicom" / "bits_12_signed_unsigned" / "dicom").rglob("*.dcm")):
+        voxels = one_frame(path)
+        ranges.add((float(voxels.min()), float(voxels.max())))
+    assert ranges == {(0.0, 2908.0), (0.0, 4095.0), (-2048.0, 2047.0)}
+
+
+def one_frame(path: Path) -> np.ndarray:
+    """The pixels of a mosaic, as they are stored."""
+    header = read_header(path)
+    volume = SourceVolume(
+        identifier="",
+        patient_key="",
+        study_instance_uid="",
+        series_instance_uid="",
+        series_number=None,
+        series_description="",
+        frame_of_reference_uid="",
+        modality=header.modality,
+        kind="unknown",
+        contrast="unknown",
+        evidence=(),
+        shape=(header.columns, header.rows, 1),
+        world=np.eye(4),
+        frames=(FrameReference(header.sop_instance_uid, header.sop_class_uid, path),),
+        visit=None,
+    )
+    return load_voxels(volume)
