@@ -8,17 +8,35 @@ an absent one instead of an error or of a warning that quotes it.
 from __future__ import annotations
 
 import math
+import struct
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
 from pydicom import config
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.tag import BaseTag, Tag
 
 # pydicom warns of malformed values and quotes them; behind a damaged length such a value is the patient's name. What is
 # read is checked here; what is written stays checked by pydicom (`writing_validation_mode`).
 config.settings.reading_validation_mode = config.IGNORE
+
+# What pydicom raises on damaged headers; sequences are parsed only when they are looked at.
+PARSE_ERRORS = (
+    BytesLengthException,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    NotImplementedError,
+    RecursionError,
+    struct.error,
+    zlib.error,
+)
 
 _BINARY_REPRESENTATIONS = frozenset({"US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT"})
 _NUMBERS_AS_TEXT = frozenset({"DS", "IS"})

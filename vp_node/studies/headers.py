@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import struct
-import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ from pydicom.uid import (
     MRImageStorage,
 )
 
-from vp_node.studies.elements import integer, number, tags_of, text, texts
+from vp_node.studies.elements import PARSE_ERRORS, integer, number, tags_of, text, texts
 from vp_node.studies.frames import FRAME_TAGS, FrameHeader, frame_headers
 from vp_node.studies.private import has_uih_frame_grid, mosaic_tiles, private_tags
 
@@ -49,21 +47,6 @@ VOLUME_SOP_CLASSES = frozenset(
 _NATIVE = frozenset({str(ImplicitVRLittleEndian), str(ExplicitVRLittleEndian), str(ExplicitVRBigEndian)})
 _FRAMES_AT_MOST = 100_000
 _REDACTED = re.compile(r"[*xX#?]+")
-
-
-# What pydicom raises on damaged headers; sequences are parsed only when they are looked at.
-_PARSE_ERRORS = (
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    NotImplementedError,
-    RecursionError,
-    struct.error,
-    zlib.error,
-)
 
 
 class HeaderError(ValueError):
@@ -203,7 +186,7 @@ def read_header(path: Path) -> InstanceHeader:
         raise HeaderError("The file is no DICOM file: the prefix DICM after 128 bytes is missing.") from error
     except EOFError as error:
         raise HeaderError("The DICOM file is truncated: it ends inside its header. Send it again.") from error
-    except _PARSE_ERRORS as error:
+    except PARSE_ERRORS as error:
         raise HeaderError("The DICOM file's header cannot be parsed. Send it again, or check its origin.") from error
 
 

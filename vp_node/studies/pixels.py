@@ -17,7 +17,7 @@ from pydicom.pixels import apply_modality_lut, get_decoder
 from pydicom.uid import UID
 
 from vp_node.studies.codestream import declared_size
-from vp_node.studies.elements import tags_of
+from vp_node.studies.elements import PARSE_ERRORS, tags_of
 from vp_node.studies.frames import FRAME_TAGS, FrameHeader, frame_headers
 from vp_node.studies.model import SourceVolume
 
@@ -82,7 +82,7 @@ def _read(path: Path, sop_instance_uid: str, shape: tuple[int, int, int], limit_
     """The data set, its declared size checked against the volume and against what is there."""
     try:
         dataset = dcmread(path, specific_tags=list(_WANTED))
-    except (InvalidDicomError, EOFError, ValueError) as error:
+    except (InvalidDicomError, EOFError, *PARSE_ERRORS) as error:
         raise PixelError("A file of the volume is no readable DICOM file any more.") from error
     except FileNotFoundError as error:
         raise PixelError("A file of the volume is gone. Send the study again.") from error
@@ -135,7 +135,7 @@ def _decoded(dataset: Dataset, indices: list[int]) -> Iterator[NDArray[np.int64]
         raise PixelError(f"Pixels in transfer syntax {syntax.name} cannot be decoded here.") from error
     except PixelError:
         raise
-    except (RuntimeError, ValueError, AttributeError, IndexError, KeyError, TypeError) as error:
+    except (RuntimeError, *PARSE_ERRORS) as error:
         raise PixelError(f"Pixels in transfer syntax {syntax.name} are damaged: they do not decode.") from error
 
 
