@@ -16,7 +16,6 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 
-from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from vp_model.outcome import ModelIdentity
@@ -30,8 +29,9 @@ from vp_node.operations.health import HEARTBEAT_SECONDS, Heartbeat, write_heartb
 from vp_node.operations.logging import configure_logging
 from vp_node.runs.context import ComputePool, RunContext
 from vp_node.runs.engine import WORKER_LOCK, RunEngine
-from vp_node.runs.locks import AdvisoryLocks, FileLocks, Locks
+from vp_node.runs.locks import FileLocks, Locks, locks_for
 from vp_node.runs.scheduling import NodeScheduler
+from vp_node.runs.steps import STEPS, perform
 
 LOG = logging.getLogger(__name__)
 
@@ -88,12 +88,12 @@ def _work(config: Config, agent: str, stop: threading.Event, *, listens: bool) -
         pool = ComputePool(lambda: ComputeProcess(config.compute, agent), config.workflow.concurrent_runs)
         stack.callback(pool.close)
         model = _load_model(pool)
-        context = RunContext(config, sessions, pool, make_locks(config, database))
+        context = RunContext(config, sessions, pool, locks_for(database, config.node.data_folder))
         name = take_worker_name(context.locks)
         stack.callback(context.locks.release, WORKER_LOCK.format(name))
         beat = partial(_beat, config, name, port, model)
         stack.callback(beat, "stopped")
-        engine = RunEngine(context, name)
+        engine = RunEngine(context, name, tuple(STEPS), perform)
         engine.start()
         stack.callback(engine.stop)
         scheduler = NodeScheduler(context, engine, model.content_hash)
@@ -148,13 +148,6 @@ def _beat(config: Config, worker: str, port: int | None, model: ModelIdentity, s
         model=f"{model.name} {model.version} ({model.content_hash[:12]})",
     )
     write_heartbeat(config.node.data_folder, heartbeat)
-
-
-def make_locks(config: Config, database: Engine) -> Locks:
-    """Locks that reach as far as the database does: one machine or several."""
-    if database.dialect.name == "postgresql":
-        return AdvisoryLocks(database)
-    return FileLocks(config.node.data_folder / "locks")
 
 
 def take_worker_name(locks: Locks) -> str:

@@ -6,15 +6,28 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from vp_node.runs.locks import FileLocks, holding, lock_key
+from sqlalchemy import create_engine
+
+from tests.vp_node.runs_support.postgres import postgres_server
+from vp_node.runs.locks import AdvisoryLocks, FileLocks, holding, lock_key
 
 HOLD = """
 import sys, time
 from pathlib import Path
 from vp_node.runs.locks import FileLocks
 locks = FileLocks(Path(sys.argv[1]))
+print(locks.take("worker one"), flush=True)
+time.sleep(60)
+"""
+
+HOLD_ADVISORY = """
+import sys, time
+from sqlalchemy import create_engine
+from vp_node.runs.locks import AdvisoryLocks
+locks = AdvisoryLocks(create_engine(sys.argv[1]))
 print(locks.take("worker one"), flush=True)
 time.sleep(60)
 """
@@ -56,3 +69,28 @@ def test_names_that_look_alike_as_files_are_different_locks(tmp_path: Path) -> N
 def test_keys_of_advisory_locks_fit_postgresql() -> None:
     assert lock_key("a") == lock_key("a") != lock_key("b")
     assert all(-(2**63) <= lock_key(str(number)) < 2**63 for number in range(100))
+
+
+def test_advisory_locks_reach_other_processes_and_are_free_when_their_holder_is_killed() -> None:
+    with postgres_server() as url:
+        holder = subprocess.Popen([sys.executable, "-c", HOLD_ADVISORY, url], stdout=subprocess.PIPE, text=True)
+        engine = create_engine(url)
+        locks = AdvisoryLocks(engine)
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "True\n"
+            assert locks.is_held("worker one")
+            assert not locks.take("worker one")
+            assert locks.take("worker two")
+            assert not locks.take("worker two")
+        finally:
+            os.kill(holder.pid, signal.SIGKILL)
+            holder.wait()
+        deadline = time.monotonic() + 10
+        while locks.is_held("worker one"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert locks.take("worker one")
+        locks.release("worker one")
+        assert not locks.is_held("worker one")
+        engine.dispose()

@@ -9,7 +9,7 @@ handing-over no second run.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dbos import DBOS, DBOSConfig
 from sqlalchemy import select
@@ -19,7 +19,6 @@ from vp_node.operations.audit import record
 from vp_node.runs.context import RunContext
 from vp_node.runs.identity import workflow_identifier
 from vp_node.runs.states import RunStopped, advance
-from vp_node.runs.steps import STEPS, perform
 
 LOG = logging.getLogger(__name__)
 
@@ -33,17 +32,23 @@ WORKER_LOCK = "worker {}"
 LOST = ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "CANCELLED")
 MAXIMUM_PRIORITY = 2**31 - 1
 
+Perform = Callable[[RunContext, str, str, int], str]
+
 
 class RunEngine:
     """The engine of one worker. There is one in a process: DBOS keeps its state globally."""
 
-    def __init__(self, context: RunContext, worker: str) -> None:
+    def __init__(self, context: RunContext, worker: str, steps: Sequence[str], perform: Perform) -> None:
         """
         Args:
             worker: name of this worker, the same after a restart, and of no other worker that runs.
+            steps: of every run, in their order.
+            perform: does a step of a run and says `next`, or how the run ended.
         """
         self._context = context
         self._worker = worker
+        self._steps = tuple(steps)
+        self._perform = perform
         self._enqueued: set[str] = set()
 
     def start(self) -> None:
@@ -64,8 +69,8 @@ class RunEngine:
 
         @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=context.config.workflow.recovery_attempts)
         def run(run_id: str, attempt: int) -> str:
-            for step in STEPS:
-                said = DBOS.run_step({"name": step}, perform, context, step, run_id, attempt)
+            for step in self._steps:
+                said = DBOS.run_step({"name": step}, self._perform, context, step, run_id, attempt)
                 if said != "next":
                     return said
             return "done"

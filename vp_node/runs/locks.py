@@ -28,6 +28,13 @@ class Locks(Protocol):
         """Whether anybody, this process included, holds the lock."""
 
 
+def locks_for(database: Engine, data_folder: Path) -> Locks:
+    """Locks that reach as far as the database does: one machine or several."""
+    if database.dialect.name == "postgresql":
+        return AdvisoryLocks(database)
+    return FileLocks(data_folder / "locks")
+
+
 @contextmanager
 def holding(locks: Locks, name: str) -> Iterator[bool]:
     """Yields whether the lock was taken, and releases it."""

@@ -137,7 +137,7 @@ def request_run(
     if study.state != StudyState.COMPLETE:
         raise PlanningError(f"The study is {study.state}: a prompt can run once it is complete.")
     definition = PromptDefinition.from_json(version.definition)
-    choice = choose_for(session, study, definition, data_folder)
+    choice = choose_for(session, study, definition.selection, data_folder)
     digest = combined_digest([study.input_digest, *choice.other_digests])
     identifier = run_identifier(study.study_instance_uid, version.id, model_hash, digest)
     existing = session.get(Run, identifier)

@@ -124,7 +124,7 @@ def _prompt(session: Session, name: str) -> Prompt:
 
 
 def _would_do(session: Session, study: Study, version: PromptVersion, data_folder: Path, model_hash: str) -> Reprocess:
-    choice = choose_for(session, study, PromptDefinition.from_json(version.definition), data_folder)
+    choice = choose_for(session, study, PromptDefinition.from_json(version.definition).selection, data_folder)
     digest = combined_digest([study.input_digest, *choice.other_digests])
     same = session.get(Run, run_identifier(study.study_instance_uid, version.id, model_hash, digest))
     if same is None:
