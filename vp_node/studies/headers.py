@@ -45,6 +45,7 @@ VOLUME_SOP_CLASSES = frozenset(
 """The storage classes that may become volumes (PS3.4 B.5)."""
 
 _NATIVE = frozenset({str(ImplicitVRLittleEndian), str(ExplicitVRLittleEndian), str(ExplicitVRBigEndian)})
+_UNPARSABLE = "The DICOM file's header cannot be parsed. Send it again, or check its origin."
 _FRAMES_AT_MOST = 100_000
 _REDACTED = re.compile(r"[*xX#?]+")
 
@@ -187,7 +188,7 @@ def read_header(path: Path) -> InstanceHeader:
     except EOFError as error:
         raise HeaderError("The DICOM file is truncated: it ends inside its header. Send it again.") from error
     except PARSE_ERRORS as error:
-        raise HeaderError("The DICOM file's header cannot be parsed. Send it again, or check its origin.") from error
+        raise HeaderError(_UNPARSABLE) from error
 
 
 def header_of(dataset: Dataset, meta: FileMetaDataset, path: Path, size: int) -> InstanceHeader:
@@ -201,7 +202,17 @@ def header_of(dataset: Dataset, meta: FileMetaDataset, path: Path, size: int) ->
     Raises:
         HeaderError: an identifier is missing, or the image has no size, or its pixels cannot all be there.
     """
+    try:
+        header = _header(dataset, meta, path, size)
+    except HeaderError:
+        raise
+    except PARSE_ERRORS as error:  # sequences are parsed only when they are looked at
+        raise HeaderError(_UNPARSABLE) from error
+    _check_size(header, size)
+    return header
 
+
+def _header(dataset: Dataset, meta: FileMetaDataset, path: Path, size: int) -> InstanceHeader:
     def say(keyword: str) -> str:
         return text(dataset, _TAGS[keyword])
 
@@ -211,7 +222,7 @@ def header_of(dataset: Dataset, meta: FileMetaDataset, path: Path, size: int) ->
     study = _required(say("StudyInstanceUID"), "StudyInstanceUID")
     frames = _number_of_frames(dataset, sop_class, size)
     samples = integer(dataset, _TAGS["SamplesPerPixel"])
-    header = InstanceHeader(
+    return InstanceHeader(
         path=path,
         sop_class_uid=_required(sop_class, "SOPClassUID"),
         sop_instance_uid=_required(say("SOPInstanceUID"), "SOPInstanceUID"),
@@ -265,8 +276,6 @@ def header_of(dataset: Dataset, meta: FileMetaDataset, path: Path, size: int) ->
         mosaic_tiles=mosaic_tiles(dataset),
         frame_grid=has_uih_frame_grid(dataset),
     )
-    _check_size(header, size)
-    return header
 
 
 def _required(value: str, keyword: str) -> str:
