@@ -26,6 +26,10 @@ class RunFailure(Exception):
         self.may_pass = may_pass
 
 
+class RunRefused(Exception):
+    """The study holds nothing that the prompt could be run on; the message says why. Not a failure."""
+
+
 def advance(
     session: Session, run_id: str, attempt: int, state: RunState, *, unless: tuple[RunState, ...] = (), **values: Any
 ) -> None:

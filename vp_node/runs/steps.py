@@ -24,7 +24,7 @@ from vp_node.runs.choosing import gathered_volumes
 from vp_node.runs.context import RunContext, WorkerStopping
 from vp_node.runs.delivery import fill_outbox, settle
 from vp_node.runs.encoding import check_results, encode_results
-from vp_node.runs.states import RunFailure, RunStopped, advance, is_stopped
+from vp_node.runs.states import RunFailure, RunRefused, RunStopped, advance, is_stopped
 
 LOG = logging.getLogger(__name__)
 
@@ -36,8 +36,9 @@ def perform(context: RunContext, step: str, run_id: str, attempt: int) -> str:
     """Does one step of a run.
 
     Returns:
-        `next` when the run goes on, otherwise how it ended: `failed` or `stopped`. A failure is written into the run,
-        with its reason; this function raises only where the node's database cannot be written.
+        `next` when the run goes on, otherwise how it ended: `failed`, `refused` or `stopped`. The reason is written
+        into the run, where an admin sees it and can retry it; this function raises only where the node's database
+        cannot be written.
     """
     tries = context.config.workflow.step_attempts
     for number in range(1, tries + 1):
@@ -46,6 +47,8 @@ def perform(context: RunContext, step: str, run_id: str, attempt: int) -> str:
             return "next"
         except RunStopped:
             return "stopped"
+        except RunRefused as refusal:
+            return _end(context, run_id, attempt, step, RunState.REFUSED, str(refusal))
         except Exception as error:  # noqa: BLE001 (the boundary of a step: what went wrong becomes the run's state)
             failure = _failure_of(step, error)
         if context.stopping.is_set():
@@ -55,15 +58,23 @@ def perform(context: RunContext, step: str, run_id: str, attempt: int) -> str:
         LOG.warning("Run %s: step %s failed (%s); trying again.", run_id, step, failure)
         if context.stopping.wait(RETRY_SECONDS * 2 ** (number - 1)):
             raise WorkerStopping
-    return _park(context, run_id, attempt, step, str(failure))
+    LOG.error("Run %s failed in step %s: %s", run_id, step, failure)
+    return _end(context, run_id, attempt, step, RunState.FAILED, str(failure))
 
 
 def gather(context: RunContext, run_id: str, attempt: int) -> None:
-    """Begins the run, and makes sure that the images it takes are there."""
+    """Begins the run, and makes sure that there are images for it to take, and that they are there."""
     with context.sessions.begin() as session:
         advance(session, run_id, attempt, RunState.GATHERING, started_at=context.now(), reason="")
         run = session.get_one(Run, run_id, populate_existing=True)
         volumes = gathered_volumes(session, run, context.data_folder)
+        looked_at = len(run.choices)
+    if not volumes:
+        raise RunRefused(
+            f"The prompt takes none of the {looked_at} volumes. See `vp-node run show` for the reasons."
+            if looked_at
+            else "The study holds no volume: every series was set aside. See `vp-node volumes` for the reasons."
+        )
     paths = {frame.path for item in volumes for frame in item.volume.frames if not frame.is_missing}
     missing = [path for path in paths if not path.is_file()]
     if missing:
@@ -156,16 +167,14 @@ def _failure_of(step: str, error: Exception) -> RunFailure:
     return RunFailure(f"The step {step!r} failed: {type(error).__name__} in {place_of(error)}.", passing)
 
 
-def _park(context: RunContext, run_id: str, attempt: int, step: str, reason: str) -> str:
-    """Ends the run as failed, where an admin sees it and can retry it."""
+def _end(context: RunContext, run_id: str, attempt: int, step: str, state: RunState, reason: str) -> str:
     try:
         with context.sessions.begin() as session:
-            advance(session, run_id, attempt, RunState.FAILED, reason=reason, finished_at=context.now())
-            record(session, "node", "run failed", run_id, step=step, reason=reason)
+            advance(session, run_id, attempt, state, reason=reason, finished_at=context.now())
+            record(session, "node", f"run {state.value}", run_id, step=step, reason=reason)
     except RunStopped:
         return "stopped"
-    LOG.error("Run %s failed in step %s: %s", run_id, step, reason)
-    return "failed"
+    return state.value
 
 
 def _is_cancelled(context: RunContext, run_id: str, attempt: int) -> bool:
