@@ -36,7 +36,7 @@ def conditions(count: int, n: int, size: int = 6) -> torch.Tensor:
     return torch.randn(count, n, size, generator=torch.Generator().manual_seed(2))
 
 
-@pytest.mark.parametrize(("name", "millions"), [("paper", 3.48), ("compact", 0.835)])
+@pytest.mark.parametrize(("name", "millions"), [("paper", 3.48), ("compact", 1.329)])
 def test_presets_have_the_stated_number_of_parameters(name: str, millions: float) -> None:
     count = sum(parameter.numel() for parameter in VisionNetwork(preset(name)).parameters())
     assert count / 1e6 == pytest.approx(millions, abs=0.01)
@@ -52,6 +52,7 @@ def test_paper_preset_is_the_paper() -> None:
         4,
     )
     assert (config.conditioning, config.reference, config.working_spacing_mm) == ("all", "isotropic", None)
+    assert (config.depth, config.readout_hidden, config.interaction_from) == (1, 0, 1)
     built = VisionNetwork(config)
     assert list(built.down_interaction) == ["1", "2", "3", "4", "5"]
     assert list(built.up_interaction) == ["1", "2", "3", "4"]
@@ -162,6 +163,17 @@ def test_split_convolution_equals_convolution_of_the_concatenation() -> None:
     weight = torch.cat([up.from_below.weight, up.from_skip.weight], dim=1)
     whole = torch.nn.functional.conv3d(torch.cat([below, skip], dim=1), weight, up.from_below.bias, padding=1)
     torch.testing.assert_close(up(below, skip), torch.nn.functional.silu(whole), atol=1e-5, rtol=1e-5)
+
+
+def test_network_that_grows_deeper_starts_as_the_network_it_was() -> None:
+    config = replace(SMALL, conditioning="readout")
+    shallow = network(config)
+    deep = VisionNetwork(replace(config, depth=3, readout_hidden=7)).eval()
+    missing, unexpected = deep.load_state_dict(shallow.state_dict(), strict=False)
+    assert not unexpected
+    assert all("refinement" in name or "hidden" in name for name in missing)
+    given, phi = volumes(((9, 8, 7), THICK)), conditions(2, 1)
+    torch.testing.assert_close(deep(given, phi)[0], shallow(given, phi)[0], atol=1e-5, rtol=1e-5)
 
 
 def test_conditions_of_the_wrong_shape_are_refused() -> None:

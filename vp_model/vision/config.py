@@ -18,6 +18,8 @@ class VisionConfig:
 
     Attributes:
         channels: output channels of each level, finest first; its length is the number of levels.
+        depth: convolutions at each level below the finest; 1 is the paper's, each further one is a residual.
+        readout_hidden: width of a residual perceptron on the finest features before the read-out; 0, the paper's, none.
         interaction: how volumes of a set exchange features at every level but the finest: the paper's `attention`, or
             the `mean` and `max` reductions of C.6; `none` leaves the volumes alone.
         interaction_size: hidden size of the interaction transformer.
@@ -34,6 +36,8 @@ class VisionConfig:
     """
 
     channels: tuple[int, ...]
+    depth: int = 1
+    readout_hidden: int = 0
     interaction: Interaction = "attention"
     interaction_size: int = 32
     interaction_heads: int = 4
@@ -50,6 +54,8 @@ class VisionConfig:
             raise ValueError(f"At least two levels are needed, each a multiple of {self.group} channels wide.")
         if self.interaction_size % self.interaction_heads:
             raise ValueError("The interaction's hidden size must be a multiple of its number of heads.")
+        if self.depth < 1:
+            raise ValueError("Every level has at least one convolution.")
         if self.interaction_from < 1:
             raise ValueError("The finest level does not interact: interaction_from must be at least 1.")
         if self.conditioning != "readout" and self.interaction == "none":

@@ -51,6 +51,25 @@ class Up(nn.Module):
         return functional.silu(self.from_below(up) + self.from_skip(skip))
 
 
+class Refinement(nn.Module):
+    """Further convolutions of a level, each a residual that starts at nothing: a network can grow while it learns."""
+
+    def __init__(self, channels: int, config: VisionConfig) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.GroupNorm(channels // config.group, channels) for _ in range(config.depth - 1))
+        self.convolutions = nn.ModuleList(
+            nn.Conv3d(channels, channels, KERNEL, padding=1) for _ in range(config.depth - 1)
+        )
+        for convolution in self.convolutions:
+            nn.init.zeros_(convolution.weight)
+            nn.init.zeros_(convolution.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for norm, convolution in zip(self.norms, self.convolutions, strict=True):
+            x = x + functional.silu(convolution(norm(x)))
+        return x
+
+
 class ReadOut(nn.Module):
     """Finest features → logits: the paper's plain convolution, or features weighed by numbers made from φ."""
 
@@ -58,9 +77,18 @@ class ReadOut(nn.Module):
         super().__init__()
         self.plain = nn.Conv3d(channels, 1, 1) if config.conditioning != "readout" else nn.Identity()
         self.key = nn.Linear(config.condition_size, channels + 1) if config.conditioning == "readout" else None
+        self.hidden = None
+        if config.readout_hidden:
+            self.hidden = nn.Sequential(
+                nn.Conv3d(channels, config.readout_hidden, 1), nn.SiLU(), nn.Conv3d(config.readout_hidden, channels, 1)
+            )
+            nn.init.zeros_(self.hidden[-1].weight)
+            nn.init.zeros_(self.hidden[-1].bias)
 
     def forward(self, x: torch.Tensor, phi: torch.Tensor) -> torch.Tensor:
         """(b, c, w, h, d) and one volume's φ (k, d) → logits (k, w, h, d), b being 1 or k."""
+        if self.hidden is not None:
+            x = x + self.hidden(x)
         if self.key is not None:
             key = self.key(phi)
             weighed: torch.Tensor = key[:, :-1] @ x[0].flatten(1) + key[:, -1:]
@@ -84,6 +112,8 @@ class VisionNetwork(nn.Module):
             Up(widths[level + 1], widths[level], widths[level]) for level in range(config.levels - 1)
         )
         self.up_norm = nn.ModuleList(nn.GroupNorm(width // config.group, width) for width in widths[:-1])
+        self.down_refinement = nn.ModuleList(Refinement(width, config) for width in widths[1:])
+        self.up_refinement = nn.ModuleList(Refinement(width, config) for width in widths[1:-1])
         # The finest level never interacts: "all convolutional levels, except the highest resolution" (3.1).
         interacting = range(config.interaction_from if config.interaction != "none" else config.levels, config.levels)
         self.down_interaction = nn.ModuleDict(
@@ -150,6 +180,8 @@ class VisionNetwork(nn.Module):
         """Levels start … stop-1 of the encoder, appended to those done: convolution, interaction, normalisation."""
         for level in range(start, stop):
             x = [placed.with_features(functional.silu(self.down[level](placed.features))) for placed in inputs]
+            if level > 0:
+                x = [placed.with_features(self.down_refinement[level - 1](placed.features)) for placed in x]
             if str(level) in self.down_interaction:
                 x = self.down_interaction[str(level)](x, phi)
             x = [placed.with_features(self.down_norm[level](placed.features)) for placed in x]
@@ -167,6 +199,8 @@ class VisionNetwork(nn.Module):
                 skip.with_features(self.up[level](upsample_to(below, skip.shape, skip.world), skip.features))
                 for below, skip in zip(x, skips, strict=True)
             ]
+            if level > 0:
+                x = [placed.with_features(self.up_refinement[level - 1](placed.features)) for placed in x]
             if str(level) in self.up_interaction:
                 x = self.up_interaction[str(level)](x, phi)
             x = [placed.with_features(self.up_norm[level](placed.features)) for placed in x]

@@ -21,7 +21,7 @@ from vp_train.synthesis.space import Deformation, Field, draw_deformation, grid_
 
 STRIPPED = 0.45
 """Share of scenes without skull."""
-LESIONED = 0.5
+LESIONED = 0.6
 """Share of scenes with white matter lesions."""
 
 
