@@ -65,8 +65,8 @@ def test_configuration_survives_writing_and_reading() -> None:
 
 
 def test_unknown_configuration_key_is_named() -> None:
-    with pytest.raises(ValueError, match="depth"):
-        config_from_dict({**preset("compact").as_dict(), "depth": 3})
+    with pytest.raises(ValueError, match="breadth"):
+        config_from_dict({**preset("compact").as_dict(), "breadth": 3})
 
 
 @pytest.mark.parametrize("conditioning", ["all", "decoder", "readout"])

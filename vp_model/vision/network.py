@@ -51,6 +51,12 @@ class Up(nn.Module):
         return functional.silu(self.from_below(up) + self.from_skip(skip))
 
 
+def start_at_nothing(layer: nn.Module) -> None:
+    """Zero weights and bias: the residual that ends in this layer changes nothing until it learns to."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
 class Refinement(nn.Module):
     """Further convolutions of a level, each a residual that starts at nothing: a network can grow while it learns."""
 
@@ -61,8 +67,7 @@ class Refinement(nn.Module):
             nn.Conv3d(channels, channels, KERNEL, padding=1) for _ in range(config.depth - 1)
         )
         for convolution in self.convolutions:
-            nn.init.zeros_(convolution.weight)
-            nn.init.zeros_(convolution.bias)
+            start_at_nothing(convolution)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for norm, convolution in zip(self.norms, self.convolutions, strict=True):
@@ -82,8 +87,7 @@ class ReadOut(nn.Module):
             self.hidden = nn.Sequential(
                 nn.Conv3d(channels, config.readout_hidden, 1), nn.SiLU(), nn.Conv3d(config.readout_hidden, channels, 1)
             )
-            nn.init.zeros_(self.hidden[-1].weight)
-            nn.init.zeros_(self.hidden[-1].bias)
+            start_at_nothing(self.hidden[-1])
 
     def forward(self, x: torch.Tensor, phi: torch.Tensor) -> torch.Tensor:
         """(b, c, w, h, d) and one volume's φ (k, d) → logits (k, w, h, d), b being 1 or k."""
