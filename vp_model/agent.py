@@ -1,0 +1,206 @@
+"""Prompt and volumes → code → run → feedback → … → outcome (paper, section 3.1, Figure 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from llguidance import LLTokenizer
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+
+from vp_model.checkpoint import LANGUAGE_FILE, TOKENIZER_FILE, Checkpoint, CheckpointError, open_checkpoint
+from vp_model.imaging.intensity import Image
+from vp_model.language.config import LanguageConfig
+from vp_model.language.decoding import DecodingError, Writer, make_constraint
+from vp_model.language.grounding import ungrounded
+from vp_model.language.model import LanguageModel
+from vp_model.language.state import feedback_text, initial_text
+from vp_model.language.tokens import load_tokenizer
+from vp_model.ontology import load_ontology
+from vp_model.outcome import InputVolume, ModelIdentity, Outcome, Side, Status, Step, Transcript
+from vp_model.program.environment import ProgramEnvironment, Target, initial_known, region_targets
+from vp_model.program.errors import ProgramError
+from vp_model.program.inspection import Inspection, inspect_program
+from vp_model.program.results import build_outcome
+from vp_model.program.vocabulary import REFUSALS
+from vp_model.vision.config import config_from_dict
+from vp_model.vision.inference import FeatureCache, encode_volumes, segment_volumes
+from vp_model.vision.network import VisionNetwork
+from vp_model.vision.weights import load_vision
+from vp_model.volume import Volume
+
+MAXIMUM_STEPS = 8
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What α would run, without images."""
+
+    status: Status
+    reason: str
+    task: str
+    """Category of Table 1."""
+    structures: tuple[tuple[str, Side], ...]
+    program: str
+
+
+class Agent:
+    """α and m with their environment. Holds weights only: runs do not influence each other."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, language: LanguageModel, tokenizer: Tokenizer, vision: VisionNetwork
+    ) -> None:
+        self.checkpoint = checkpoint
+        self._language = language
+        self._tokenizer = tokenizer
+        self._vision = vision
+        self._constraint: LLTokenizer = make_constraint(tokenizer)
+        # A paired structure is always segmented by its sides: φ says which, and there is none for both at once.
+        self._targets: dict[str, Target] = {
+            name: target
+            for name, target in region_targets(load_ontology(), checkpoint.regions).items()
+            if len(target.sides) == 1
+        }
+
+    @classmethod
+    def load(cls, folder: Path | None = None, device: str = "cpu") -> Agent:
+        """The agent of a checkpoint folder; None: the bundled one.
+
+        Raises:
+            CheckpointError: the folder is no checkpoint, or its parts do not fit each other.
+        """
+        if device != "cpu":
+            raise CheckpointError(f"The device {device!r} is not supported yet: use cpu.")
+        checkpoint = open_checkpoint(folder)
+        tokenizer = load_tokenizer(checkpoint.folder / TOKENIZER_FILE)
+        try:
+            language = LanguageModel(LanguageConfig(**checkpoint.language), tokenizer.get_vocab_size())
+            weights = load_file(checkpoint.folder / LANGUAGE_FILE)
+            language.load_state_dict({name: value.float() for name, value in weights.items()})
+            vision = load_vision(config_from_dict(checkpoint.vision), checkpoint.folder)
+        except (TypeError, RuntimeError, ValueError, FileNotFoundError) as error:
+            first = str(error).splitlines()[0]
+            raise CheckpointError(f"The checkpoint {checkpoint.folder.name} does not fit together: {first}") from error
+        return cls(checkpoint, language.eval(), tokenizer, vision)
+
+    @property
+    def identity(self) -> ModelIdentity:
+        return self.checkpoint.identity
+
+    def plan(self, prompt: str, volumes: Sequence[InputVolume]) -> Plan:
+        """What α would run on volumes of these names, kinds and dates, or the refusal. Needs no images.
+
+        A program of several steps is planned up to the first feedback.
+        """
+        known = initial_known(volumes, self._targets)
+        writer = self._writer()
+        writer.read(initial_text(prompt, volumes))
+        try:
+            code = writer.write(known).code
+            inspection = inspect_program(code, known, self._targets)
+        except (DecodingError, ProgramError) as error:
+            return Plan("refused", f"{REFUSALS['not understood']} ({error})", "", (), "")
+        reason = self._refusal(prompt, inspection)
+        status: Status = "refused" if reason else "answered"
+        return Plan(status, reason, inspection.task, inspection.structures, code)
+
+    def run(self, prompt: str, volumes: Sequence[Volume], progress: Progress | None = None) -> Outcome:
+        """Answers a prompt on volumes named `v1`, `v2`, … in order of session.
+
+        Returns:
+            The outcome: answered, refused with a reason, or failed with the program's mistake. Failures of the machine
+            (memory) are raised.
+        """
+        say: Progress = progress or (lambda _: None)
+        inputs = tuple(as_input(volume) for volume in volumes)
+        environment = ProgramEnvironment(
+            inputs,
+            {volume.name: Image(volume.voxels, volume.world) for volume in volumes},
+            _NetworkVision(self._vision, volumes),
+            self._targets,
+            experimental=[(item.name, item.side) for item in self.checkpoint.structures if item.experimental],
+        )
+        writer = self._writer()
+        writer.read(initial_text(prompt, inputs))
+        steps: list[Step] = []
+        for number in range(1, MAXIMUM_STEPS + 1):
+            say(f"writing step {number}")
+            try:
+                written = writer.write(environment.known)
+                inspection = inspect_program(written.code, environment.known, self._targets)
+            except (DecodingError, ProgramError) as error:
+                reason = f"{REFUSALS['not understood']} ({error})"
+                return build_outcome(environment, prompt, steps, self.identity, status="refused", reason=reason)
+            reason = self._refusal(prompt, inspection)
+            if reason:
+                steps.append(Step(written.code))
+                return self._refused(environment, prompt, steps, inspection, reason)
+            say(f"running step {number}")
+            result = environment.step(written.code, written.modulations)
+            steps.append(Step(written.code, result.output, result.error))
+            if result.error or result.refused or written.final:
+                return build_outcome(environment, prompt, steps, self.identity)
+            writer.read(feedback_text(result.output), result.encodings)
+        reason = f"The program did not end within {MAXIMUM_STEPS} steps."
+        return build_outcome(environment, prompt, steps, self.identity, status="failed", reason=reason)
+
+    def _writer(self) -> Writer:
+        return Writer(self._language, self._tokenizer, self._constraint)
+
+    def _refusal(self, prompt: str, inspection: Inspection) -> str:
+        """Why the prompt is refused, or an empty text."""
+        names = sorted({structure.name for structure in self.checkpoint.structures})
+        possible = f"It can find: {', '.join(names)}."
+        if inspection.refusal:
+            reason = REFUSALS[inspection.refusal]
+            return f"{reason} {possible}" if inspection.refusal == "unknown structure" else reason
+        if not inspection.task:
+            return REFUSALS["not understood"]
+        problem = ungrounded(prompt, inspection.structures, load_ontology(), names)
+        return f"{problem} {possible}" if problem else ""
+
+    def _refused(
+        self, environment: ProgramEnvironment, prompt: str, steps: Sequence[Step], inspection: Inspection, reason: str
+    ) -> Outcome:
+        transcript = Transcript(prompt, tuple(environment.state.volumes.values()), tuple(steps))
+        return Outcome("refused", transcript, self.identity, reason, inspection.task, inspection.structures)
+
+
+def as_input(volume: Volume) -> InputVolume:
+    """What α is told about a volume."""
+    return InputVolume(
+        name=volume.name,
+        kind=volume.kind,
+        visit=volume.visit.isoformat() if volume.visit else "",
+        session=volume.session,
+    )
+
+
+class _NetworkVision:
+    """m as programs see it; what does not depend on φ is computed once for a set of volumes."""
+
+    def __init__(self, network: VisionNetwork, volumes: Sequence[Volume]) -> None:
+        self._network = network
+        self._volumes = {volume.name: volume for volume in volumes}
+        self._cache = FeatureCache()
+
+    def segment(
+        self, name: str, volumes: Sequence[str], modulations: NDArray[np.float32]
+    ) -> Mapping[str, NDArray[np.float32]]:
+        members = [self._volumes[volume] for volume in volumes]
+        phi = torch.from_numpy(modulations)[None]
+        found = segment_volumes(self._network, members, phi, self._cache)
+        return {volume: probability[0].numpy() for volume, probability in zip(volumes, found, strict=True)}
+
+    def encode(self, volumes: Sequence[str], modulations: NDArray[np.float32]) -> NDArray[np.float32]:
+        members = [self._volumes[volume] for volume in volumes]
+        encoded: NDArray[np.float32] = encode_volumes(
+            self._network, members, torch.from_numpy(modulations), self._cache
+        ).numpy()
+        return encoded

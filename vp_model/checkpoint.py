@@ -1,0 +1,110 @@
+"""A checkpoint: weights, configuration, tokenizer and model card in one folder, and the hash that identifies it.
+
+    config.json            name, version, `vision`, `language`, `structures`, `working_spacing_mm`
+    vision.safetensors     m
+    language.safetensors   α
+    tokenizer.json
+    MODEL_CARD.md
+
+Reading the configuration and the hash needs no torch; nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vp_model.ontology import load_ontology
+from vp_model.outcome import ModelIdentity, Side
+
+BUNDLED = Path(__file__).parent / "weights"
+CONFIG_FILE = "config.json"
+VISION_FILE = "vision.safetensors"
+LANGUAGE_FILE = "language.safetensors"
+TOKENIZER_FILE = "tokenizer.json"
+CARD_FILE = "MODEL_CARD.md"
+HASHED_FILES = (CONFIG_FILE, VISION_FILE, LANGUAGE_FILE, TOKENIZER_FILE)
+
+
+class CheckpointError(ValueError):
+    """The folder is no usable checkpoint; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class KnownStructure:
+    """A structure that the weights can find, and how well they did on validation."""
+
+    name: str
+    side: Side
+    dice: float | None
+    experimental: bool
+    """Measured below the accuracy at which it is offered without a warning, or not measured."""
+
+    @property
+    def region(self) -> str:
+        """The name that `segment` takes."""
+        return f"{self.side} {self.name}" if self.side in ("left", "right") else self.name
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    folder: Path
+    identity: ModelIdentity
+    vision: Mapping[str, Any]
+    language: Mapping[str, Any]
+    structures: tuple[KnownStructure, ...]
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Names that `segment` takes: `left hippocampus`, `brainstem`."""
+        return tuple(structure.region for structure in self.structures)
+
+    @property
+    def card(self) -> str:
+        """The model card, Markdown."""
+        path = self.folder / CARD_FILE
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def open_checkpoint(folder: Path | None = None) -> Checkpoint:
+    """Reads a checkpoint's configuration; None opens the bundled one. Weights are loaded later.
+
+    Raises:
+        CheckpointError: a file is missing, the configuration is incomplete, or it names a structure that the ontology
+            does not know.
+    """
+    folder = BUNDLED if folder is None else Path(folder)
+    for name in HASHED_FILES:
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder} is no checkpoint: {name} is missing.")
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        structures = tuple(
+            KnownStructure(item["name"], item["side"], item.get("dice"), bool(item["experimental"]))
+            for item in config["structures"]
+        )
+        name, version = str(config["name"]), str(config["version"])
+        vision, language = dict(config["vision"]), dict(config["language"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / CONFIG_FILE} is incomplete: {error}.") from error
+    ontology = load_ontology()
+    for structure in structures:
+        if structure.name not in ontology.structures:
+            raise CheckpointError(f"{folder / CONFIG_FILE} names {structure.name!r}, which the ontology does not know.")
+    return Checkpoint(folder, ModelIdentity(name, version, content_hash(folder)), vision, language, structures)
+
+
+def content_hash(folder: Path) -> str:
+    """SHA-256 over weights, configuration, tokenizer and ontology: what an answer depends on."""
+    digest = hashlib.sha256()
+    ontology = Path(__file__).parent / "ontology" / "structures.json"
+    for path in (*(folder / name for name in HASHED_FILES), ontology):
+        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""α: the tokenizer, the transformer, its initial state, constrained decoding, and grounding in the prompt."""

@@ -1,0 +1,39 @@
+"""The state μ as tokens: what α is told before its first step, and what running a step adds (paper 3.1, A.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tokenizers import Tokenizer
+
+from vp_model.language.tokens import CODE, FEEDBACK, PROMPT, SESSION, VOLUME
+from vp_model.outcome import InputVolume
+
+MAXIMUM_PROMPT_CHARACTERS = 1000
+
+
+def initial_text(prompt: str, volumes: Sequence[InputVolume]) -> str:
+    """μ₁: the acquisition date of each session, names and sequence types of its volumes, then the prompt."""
+    listed = ""
+    session: int | None = None
+    for volume in volumes:
+        if volume.session != session:
+            listed += f"{SESSION}{volume.visit or 'undated'}"
+            session = volume.session
+        listed += f"{VOLUME}{volume.name} {volume.kind}"
+    return f"{listed}{PROMPT}{clean(prompt)}{CODE}"
+
+
+def feedback_text(output: str) -> str:
+    """z: what a step printed. Its encodings ε follow it as embeddings, one `<ENC>` each."""
+    return f"{FEEDBACK}{clean(output)}{CODE}"
+
+
+def clean(text: str) -> str:
+    """Text that cannot be mistaken for a special token, on one line."""
+    return " ".join(text.replace("<", " ").replace(">", " ").split())[:MAXIMUM_PROMPT_CHARACTERS]
+
+
+def encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Token ids; special tokens in `text` are recognised, none is added."""
+    return list(tokenizer.encode(text, add_special_tokens=False).ids)

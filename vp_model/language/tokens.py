@@ -1,0 +1,66 @@
+"""The tokenizer: special tokens, training of the bundled one, and the LLaMA-2 tokenizer of who has it.
+
+The bundled tokenizer is a byte-level BPE over prompts and programs: nothing is out of vocabulary, and every digit is a
+token of its own, so that numbers and dates are copied, not remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+PAD, END, MOD, SESSION, VOLUME, PROMPT, CODE, FEEDBACK, ENCODING = (
+    "<PAD>",
+    "</s>",
+    "<MOD>",
+    "<DATE>",
+    "<VOL>",
+    "<PROMPT>",
+    "<CODE>",
+    "<OUT>",
+    "<ENC>",
+)
+NEXT = "<NEXT>"
+"""Ends a step whose output α wants to read before it goes on."""
+SPECIAL = (PAD, END, MOD, SESSION, VOLUME, PROMPT, CODE, FEEDBACK, ENCODING, NEXT)
+
+
+class TokenizerError(ValueError):
+    """The tokenizer file cannot be used; the message says why."""
+
+
+def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
+    """A byte-level BPE with `size` tokens, the special ones among them."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=[AddedToken(token, special=True) for token in SPECIAL],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """A `tokenizer.json`: the bundled one, or a LLaMA-2 one, to which the special tokens are added.
+
+    Raises:
+        TokenizerError: the file is missing or no tokenizer.
+    """
+    if not path.is_file():
+        raise TokenizerError(f"{path} is missing: a checkpoint holds its tokenizer as tokenizer.json.")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        raise TokenizerError(f"{path} is no tokenizer that the tokenizers library reads: {error}") from error
+    missing = [token for token in SPECIAL if tokenizer.token_to_id(token) is None]
+    if missing:
+        tokenizer.add_special_tokens([AddedToken(token, special=True) for token in missing])
+    return tokenizer

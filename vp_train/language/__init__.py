@@ -1,0 +1,1 @@
+"""Training and measuring of α on prompts and target programs."""

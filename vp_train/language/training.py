@@ -1,0 +1,217 @@
+"""Training α: cross-entropy on target programs, and the conditions φ of a warm-started vision network at `<MOD>`.
+
+The condition table comes from the vision network's own training, where each region had a φ of its own; α learns to
+write it. From there on, joint training (`vp_train.training`) carries the segmentation loss into α through φ.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch.nn import functional
+
+from vp_model.language.config import PRESETS, LanguageConfig
+from vp_model.language.model import LanguageModel
+from vp_model.language.tokens import load_tokenizer, train_tokenizer
+from vp_train.language.sequences import IGNORED, TokenSequence, to_batch, to_sequence
+from vp_train.tasks.context import Context, make_context
+from vp_train.tasks.registry import examples
+
+TOKENIZER_EXAMPLES = 20_000
+LOG_EVERY = 50
+BUCKET_BATCHES = 12
+SAVE_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class LanguageRecipe:
+    """Numbers of a training run of α."""
+
+    preset: str = "compact"
+    vocabulary: int = 2000
+    batch: int = 32
+    learning_rate: float = 2e-3
+    warm_up_steps: int = 100
+    minutes: float = 25
+    condition_weight: float = 1.0
+    seed: int = 1
+    threads: int = 1
+
+
+def train_language(
+    folder: Path, regions: Sequence[str], recipe: LanguageRecipe, table: Mapping[str, NDArray[np.float32]]
+) -> None:
+    """Trains α into `folder` (tokenizer.json, language.safetensors, language_curve.csv), or goes on from what is there.
+
+    Ends after `recipe.minutes` of training in all, or at SIGTERM, with everything saved.
+
+    Args:
+        regions: what the weights know: `left hippocampus`, `brainstem`…
+        table: φ after SiLU of each region; regions without one teach no φ.
+    """
+    torch.set_num_threads(recipe.threads)
+    torch.manual_seed(recipe.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    context = make_context(regions)
+    tokenizer = _tokenizer(folder, context, recipe)
+    config = PRESETS[recipe.preset]
+    model = LanguageModel(config, tokenizer.get_vocab_size())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    step, used = _resume(folder, model, optimizer)
+    stopped = _stop_flag()
+    batches = _batches(tokenizer, context, recipe, recipe.seed + 1000 * (step + 1))
+    start = saved = time.monotonic()
+    budget = recipe.minutes * 60
+    totals = np.zeros(3)
+    while (elapsed := used + time.monotonic() - start) < budget and not stopped:
+        rate = _rate(recipe, step, elapsed / budget)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        batch = to_batch(next(batches), tokenizer, table, config.condition_size)
+        written = model(batch.ids)
+        code = functional.cross_entropy(written.logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED)
+        phi = written.phi[batch.condition_places[:, 0], batch.condition_places[:, 1]]
+        condition = functional.mse_loss(phi, batch.conditions) if len(phi) else torch.zeros(())
+        loss = code + recipe.condition_weight * condition
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        totals += (float(code.detach()), float(condition.detach()), _token_accuracy(written.logits, batch.targets))
+        if step % LOG_EVERY == 0:
+            means, totals = totals / LOG_EVERY, np.zeros(3)
+            line = f"{step},{elapsed:.0f},{rate:.2e},{means[0]:.4f},{means[1]:.5f},{means[2]:.5f}"
+            print(line, flush=True)
+            with (folder / "language_curve.csv").open("a") as curve:
+                curve.write(line + "\n")
+        if time.monotonic() - saved > SAVE_SECONDS:
+            _save(folder, model, optimizer, step, elapsed)
+            saved = time.monotonic()
+    _save(folder, model, optimizer, step, used + time.monotonic() - start)
+    (folder / "language_recipe.json").write_text(
+        json.dumps({**asdict(recipe), "steps": step, "config": config.as_dict(), "regions": list(regions)}, indent=1)
+    )
+
+
+def fit_conditions(
+    folder: Path,
+    regions: Sequence[str],
+    config: LanguageConfig,
+    table: Mapping[str, NDArray[np.float32]],
+    steps: int = 60,
+) -> float:
+    """Solves the projection to φ anew for a table, by least squares on what α's last layer holds; returns the error.
+
+    α itself stays as it is: only the linear layer before the SiLU is replaced. A table that moved while the vision
+    network trained on is taken over in a minute.
+    """
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    model = LanguageModel(config, tokenizer.get_vocab_size())
+    model.load_state_dict(load_file(folder / "language.safetensors"))
+    stream = examples(make_context(regions), seed=77)
+    inputs: list[torch.Tensor] = []
+    outputs: list[torch.Tensor] = []
+    with torch.inference_mode():
+        for _ in range(steps):
+            sequences = [to_sequence(tokenizer, example) for example in islice(stream, 32)]
+            batch = to_batch(sequences, tokenizer, table, config.condition_size)
+            read = model.decoder(input_ids=batch.ids).last_hidden_state
+            inputs.append(read[batch.condition_places[:, 0], batch.condition_places[:, 1]])
+            outputs.append(batch.conditions)
+    hidden = torch.cat(inputs).double()
+    wanted = _inverse_silu(torch.cat(outputs).double())
+    design = torch.cat([hidden, torch.ones(len(hidden), 1, dtype=torch.double)], dim=1)
+    ridge = 1e-3 * torch.eye(design.shape[1], dtype=torch.double)
+    solution = torch.linalg.solve(design.T @ design + ridge, design.T @ wanted)
+    with torch.no_grad():
+        model.condition.weight.copy_(solution[:-1].T.float())
+        model.condition.bias.copy_(solution[-1].float())
+    save_file(model.state_dict(), folder / "language.safetensors")
+    error = functional.silu(design @ solution) - torch.cat(outputs).double()
+    return float(error.abs().max())
+
+
+def _inverse_silu(values: torch.Tensor) -> torch.Tensor:
+    """x with silu(x) = value, on the rising branch (x ≥ −1.278), by Newton's method."""
+    x = values.clamp(min=-0.27) + 0.3
+    for _ in range(60):
+        sigmoid = torch.sigmoid(x)
+        slope = sigmoid * (1 + x * (1 - sigmoid))
+        x = (x - (x * sigmoid - values) / slope.clamp(min=1e-3)).clamp(min=-1.27)
+    return x
+
+
+def _tokenizer(folder: Path, context: Context, recipe: LanguageRecipe) -> Tokenizer:
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        texts = (
+            text
+            for example in islice(examples(context, recipe.seed), TOKENIZER_EXAMPLES)
+            for text in (example.prompt, *example.program.replace("<MOD>", "").splitlines(keepends=True))
+        )
+        train_tokenizer(texts, recipe.vocabulary).save(str(path))
+    return load_tokenizer(path)
+
+
+def _batches(
+    tokenizer: Tokenizer, context: Context, recipe: LanguageRecipe, seed: int
+) -> Iterator[list[TokenSequence]]:
+    """Batches without end, each of sequences of similar length, so that little is spent on padding."""
+    stream = examples(context, seed)
+    chance = random.Random(seed)
+    while True:
+        drawn = [to_sequence(tokenizer, example) for example in islice(stream, recipe.batch * BUCKET_BATCHES)]
+        drawn.sort(key=lambda sequence: len(sequence.ids))
+        order = list(range(BUCKET_BATCHES))
+        chance.shuffle(order)
+        for index in order:
+            yield drawn[index * recipe.batch : (index + 1) * recipe.batch]
+
+
+def _rate(recipe: LanguageRecipe, step: int, share: float) -> float:
+    """Linear warm-up, then half a cosine down to 2 % over the time budget."""
+    warm = min(1.0, (step + 1) / recipe.warm_up_steps)
+    return recipe.learning_rate * warm * (0.02 + 0.49 * (1 + math.cos(math.pi * min(1.0, share))))
+
+
+def _token_accuracy(logits: torch.Tensor, targets: torch.Tensor) -> float:
+    asked = targets != IGNORED
+    return float((logits.argmax(-1)[asked] == targets[asked]).float().mean())
+
+
+def _resume(folder: Path, model: LanguageModel, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+    path = folder / "language_state.pt"
+    if not path.exists():
+        return 0, 0.0
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"]), float(state["seconds"])
+
+
+def _save(folder: Path, model: LanguageModel, optimizer: torch.optim.Optimizer, step: int, seconds: float) -> None:
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "seconds": seconds}
+    torch.save(state, folder / "language_state.pt.part")
+    (folder / "language_state.pt.part").replace(folder / "language_state.pt")
+    save_file(model.state_dict(), folder / "language.safetensors")
+
+
+def _stop_flag() -> list[bool]:
+    """A list that stops being empty at SIGTERM."""
+    flag: list[bool] = []
+    signal.signal(signal.SIGTERM, lambda *_: flag.append(True))
+    return flag
