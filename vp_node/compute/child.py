@@ -133,7 +133,7 @@ def _run(agent: Any, data: dict[str, Any], progress: Callable[[str], None]) -> d
             )
         )
     progress("running the model")
-    outcome = agent.run(job.prompt, volumes, progress=lambda *_: progress("running the model"))
+    outcome = agent.run(job.prompt, volumes, progress=progress)
     outcome.save(job.output)
     return {"status": outcome.status}
 
@@ -156,11 +156,14 @@ _JOBS: dict[str, Callable[[Any, dict[str, Any], Callable[[str], None]], dict[str
 
 def describe(error: BaseException) -> tuple[FailureKind, str]:
     """What went wrong, without the text of errors that may quote a data set."""
+    from vp_model.checkpoint import CheckpointError
     from vp_model.program.errors import ProgramError
     from vp_node.studies.pixels import PixelError
 
     if isinstance(error, PixelError):
         return "input", str(error)
+    if isinstance(error, CheckpointError):
+        return "start", str(error)
     if isinstance(error, ProgramError):
         return "program", str(error)
     if isinstance(error, MemoryError) or _is_allocation_failure(error):

@@ -2,3 +2,83 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+from sqlalchemy import select
+
+from vp_model.outcome import Outcome
+from vp_node.database.models import Result, Run
+from vp_node.intake.digest import dataset_digest
+from vp_node.results import PromptProvenance, ResultObject, RunIdentity, check, encode
+from vp_node.runs.choosing import gathered_volumes
+from vp_node.runs.context import RunContext
+
+
+def encode_results(context: RunContext, run_id: str, attempt: int) -> None:
+    """Writes the objects of a run into its folder and their rows into the database.
+
+    Files are on the disk before their rows are committed. A row whose UID is known already gets the new file: a crash
+    between the two leaves nothing behind that is not written again.
+    """
+    with context.sessions() as session:
+        run = session.get_one(Run, run_id)
+        volumes = gathered_volumes(session, run, context.data_folder)
+        outcome = Outcome.load(context.data_folder / run.outcome_folder)
+        identity = _identity(run)
+        provenance = _provenance(run)
+    objects = encode(outcome, volumes, identity, provenance, context.config)
+    folder = context.run_folder(run_id, attempt) / "objects"
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [(item, _write(item, folder / f"{number:02}-{item.role}.dcm")) for number, item in enumerate(objects)]
+    _sync(folder)
+    with context.sessions.begin() as session:
+        for item, path in written:
+            uid = str(item.dataset.SOPInstanceUID)
+            row = session.scalars(select(Result).where(Result.sop_instance_uid == uid)).one_or_none()
+            if row is None:
+                row = Result(run_id=run_id, role=item.role, sop_instance_uid=uid)
+                session.add(row)
+            row.sop_class_uid = str(item.dataset.SOPClassUID)
+            row.series_instance_uid = str(item.dataset.SeriesInstanceUID)
+            row.path = str(path.relative_to(context.data_folder))
+            row.digest = dataset_digest(path)
+
+
+def check_results(context: RunContext, run_id: str) -> None:
+    """Holds every object of a run against the rules, and keeps what the check said with it.
+
+    Raises:
+        RunFailure: an object breaks a rule.
+    """
+    with context.sessions() as session:
+        results = [(row.id, context.data_folder / row.path) for row in session.get_one(Run, run_id).results]
+    findings = {identifier: list(check(path)) for identifier, path in results}
+    with context.sessions.begin() as session:
+        for identifier, found in findings.items():
+            session.get_one(Result, identifier).findings = [str(item) for item in found]
+
+
+def _identity(run: Run) -> RunIdentity:
+    return RunIdentity(run.id)
+
+
+def _provenance(run: Run) -> PromptProvenance:
+    return PromptProvenance(run.prompt_version.text)
+
+
+def _write(item: ResultObject, path: Path) -> Path:
+    """Writes a data set in one step: under a name of its own first, synced, then renamed."""
+    unfinished = path.with_suffix(".part")
+    item.dataset.save_as(unfinished, enforce_file_format=True)
+    _sync(unfinished)
+    unfinished.replace(path)
+    return path
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
