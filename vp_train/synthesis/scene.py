@@ -64,7 +64,7 @@ def draw_scene(subject: Subject, labels: Labels, chance: Chance, strength: float
     lesions = None
     if chance.happens(LESIONED):
         # The sum's standard deviation is about 0.65: these thresholds leave 10 % … 0.2 % of the white matter.
-        fields = (smooth_field(chance, chance.number(3.5, 7.0)), smooth_field(chance, chance.number(8.0, 20.0)))
+        fields = (smooth_field(chance, chance.number(5.0, 10.0)), smooth_field(chance, chance.number(10.0, 24.0)))
         lesions = Lesions(fields, chance.number(0.85, 1.9), chance.happens(0.7))
     removed = torch.zeros(len(labels.names), dtype=torch.bool)
     if chance.happens(STRIPPED):
