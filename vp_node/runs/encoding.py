@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 from sqlalchemy import select
@@ -13,6 +14,7 @@ from vp_node.intake.digest import dataset_digest
 from vp_node.results import PromptProvenance, ResultObject, RunIdentity, check, encode
 from vp_node.runs.choosing import gathered_volumes
 from vp_node.runs.context import RunContext
+from vp_node.runs.states import RunFailure
 
 
 def encode_results(context: RunContext, run_id: str, attempt: int) -> None:
@@ -24,9 +26,10 @@ def encode_results(context: RunContext, run_id: str, attempt: int) -> None:
     with context.sessions() as session:
         run = session.get_one(Run, run_id)
         volumes = gathered_volumes(session, run, context.data_folder)
-        outcome = Outcome.load(context.data_folder / run.outcome_folder)
+        folder = context.data_folder / run.outcome_folder
         identity = _identity(run)
         provenance = _provenance(run)
+    outcome = Outcome.load(folder)
     objects = encode(outcome, volumes, identity, provenance, context.config)
     folder = context.run_folder(run_id, attempt) / "objects"
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,19 +55,41 @@ def check_results(context: RunContext, run_id: str) -> None:
         RunFailure: an object breaks a rule.
     """
     with context.sessions() as session:
-        results = [(row.id, context.data_folder / row.path) for row in session.get_one(Run, run_id).results]
-    findings = {identifier: list(check(path)) for identifier, path in results}
+        results = [(row.id, row.role, context.data_folder / row.path) for row in session.get_one(Run, run_id).results]
+    findings = {identifier: check(path) for identifier, _, path in results}
     with context.sessions.begin() as session:
         for identifier, found in findings.items():
-            session.get_one(Result, identifier).findings = [str(item) for item in found]
+            session.get_one(Result, identifier).findings = [asdict(finding) for finding in found]
+    errors = [
+        f"{role}: {finding.message}"
+        for identifier, role, _ in results
+        for finding in findings[identifier]
+        if finding.severity == "error"
+    ]
+    if errors:
+        raise RunFailure(f"{len(errors)} rule(s) for results are broken, so nothing is sent. The first: {errors[0]}")
 
 
 def _identity(run: Run) -> RunIdentity:
-    return RunIdentity(run.id)
+    return RunIdentity(
+        run_id=run.id,
+        study_instance_uid=run.study.study_instance_uid,
+        prompt_version_id=run.prompt_version_id,
+        model_hash=run.model_hash,
+        input_digest=run.input_digest,
+        predecessor_run_id=run.supersedes_run_id,
+    )
 
 
 def _provenance(run: Run) -> PromptProvenance:
-    return PromptProvenance(run.prompt_version.text)
+    version = run.prompt_version
+    return PromptProvenance(
+        name=version.prompt.name,
+        version=version.number,
+        text=version.text,
+        owner=version.prompt.owner,
+        requested_by=run.requested_by,
+    )
 
 
 def _write(item: ResultObject, path: Path) -> Path:
