@@ -209,3 +209,15 @@ def test_condition_table_has_a_vector_for_each_target() -> None:
     table = ConditionTable(load_labels().targets, 32)
     assert tuple(table(3).shape) == (34, 3, 32)
     assert float(table().detach().min()) > -0.3  # SiLU has no lower values
+
+
+def test_conditions_that_a_language_model_has_learned_stay_as_they_are(tmp_path: Path) -> None:
+    learner = load_learner(RECIPE, tmp_path)
+    before = learner.table.vectors.detach().clone()
+    key = learner.network.read_out.key
+    assert key is not None
+    weight = key.weight.detach().clone()
+    steps(learner, 2, replace(RECIPE, table_learns=False, condition_noise=0.1))
+    assert torch.equal(learner.table.vectors, before)
+    assert not torch.equal(key.weight, weight)
+    assert torch.equal(learner.average["table.vectors"], before)

@@ -31,6 +31,8 @@ class Recipe:
         thick: share of images with one thick axis; `several`: share of steps with two or three images of one head (at
             the coarsest scale); `corrupted`: share of these with one image that shows nothing (paper C.5).
         emphasis: weight of a target in the mean of Dice where it is not 1.
+        condition_noise: standard deviation of what is added to φ, so that m bears what a language model emits instead.
+        table_learns: whether the condition table still changes; off once a language model has learned its vectors.
     """
 
     preset: str
@@ -48,6 +50,8 @@ class Recipe:
     several: float
     corrupted: float
     emphasis: dict[str, float] = field(default_factory=dict)
+    condition_noise: float = 0.0
+    table_learns: bool = True
 
     def rate_at(self, step: int) -> float:
         rise = min(1.0, (step + 1) / max(self.warmup, 1))

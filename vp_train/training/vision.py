@@ -25,8 +25,9 @@ from vp_model.vision.network import VisionNetwork
 from vp_model.vision.weights import save_vision
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import Subject
+from vp_train.synthesis.chance import Chance
 from vp_train.training.condition import ConditionTable
-from vp_train.training.examples import draw_example
+from vp_train.training.examples import SEED_STRIDE, draw_example
 from vp_train.training.loss import segmentation_loss
 from vp_train.training.recipe import Recipe
 
@@ -71,7 +72,12 @@ def train_step(learner: Learner, subjects: Sequence[Subject], recipe: Recipe) ->
     images, scale = draw_example(subjects, recipe, learner.step)
     for group in learner.optimizer.param_groups:
         group["lr"] = recipe.rate_at(learner.step)
-    logits = learner.network([image.placed for image in images], learner.table(len(images)))
+    learner.table.requires_grad_(recipe.table_learns)
+    phi = learner.table(len(images))
+    if recipe.condition_noise:
+        chance = Chance.seeded(recipe.seed * SEED_STRIDE - 1 - learner.step)
+        phi = phi + chance.normal(*phi.shape) * recipe.condition_noise
+    logits = learner.network([image.placed for image in images], phi)
     weights = torch.tensor([recipe.emphasis.get(name, 1.0) for name in learner.table.names])
     results = [
         segmentation_loss(found, image.targets, recipe.cross_entropy, weights)
