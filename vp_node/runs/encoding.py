@@ -89,6 +89,7 @@ def _provenance(run: Run) -> PromptProvenance:
         text=version.text,
         owner=version.prompt.owner,
         requested_by=run.requested_by,
+        requested_at=run.created_at,
     )
 
 
