@@ -1,1 +1,1 @@
-"""Standing prompts: versioned rules, owned by a person, and the studies that they apply to."""
+"""Prompts as rules: what a person wants to know, of which studies, from which series, and where the answer goes."""

@@ -1,38 +1,71 @@
-"""What a version of a prompt says beside its text: where it applies, what it takes, when and where to."""
+"""A prompt as its owner wrote it: the words, the conditions on a study, the series, where the answer goes, and when."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
-from vp_node.prompts.conditions import Condition, StudyFacts, Verdict
+from vp_node.prompts.conditions import MAXIMUM_COMPARISONS, MAXIMUM_DEPTH, Condition, comparisons
+from vp_node.prompts.errors import PromptError, describe
 from vp_node.prompts.schedule import Schedule
 from vp_node.studies.volume_set import SeriesSelection
 
+Name = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._\-]*$")
+]
+Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]+$")]
+
 
 class PromptDefinition(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    """Kept as JSON in `PromptVersion.definition`; written by people as TOML or JSON."""
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    owner: Line
+    """Who answers for the prompt; stands in every result."""
+    text: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+    """What the model is asked."""
     conditions: Condition | None = None
-    """None: every study."""
+    """On the study; None: every study."""
     selection: SeriesSelection = SeriesSelection()
     priority: int = Field(default=100, ge=0, le=1000)
     """Lower goes first."""
-    destinations: tuple[str, ...] = ()
-    """Names of peers, or `sender`; empty: the configuration's default."""
+    destinations: tuple[Line, ...] = Field(default=(), max_length=16)
+    """Names of peers, or `sender`; empty: `delivery.default_destinations` of the configuration."""
     schedule: Schedule = Schedule()
 
+    @field_validator("conditions")
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> PromptDefinition:
-        """Raises pydantic.ValidationError."""
-        return cls.model_validate(data)
+    def _bounded(cls, value: Any) -> Any:
+        leaves = list(comparisons(value)) if value is not None else []
+        if len(leaves) > MAXIMUM_COMPARISONS:
+            raise ValueError(f"{len(leaves)} comparisons are more than {MAXIMUM_COMPARISONS}; use two prompts")
+        if max((depth for _, depth in leaves), default=0) > MAXIMUM_DEPTH:
+            raise ValueError(f"and, or and not are nested more than {MAXIMUM_DEPTH} deep")
+        return value
+
+    @classmethod
+    def from_json(cls, data: Any) -> PromptDefinition:
+        """Reads plain values, as `to_json`, TOML and JSON files give them.
+
+        Raises:
+            PromptError: names the place and the reason for each thing that is wrong.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise PromptError(describe(error, cls)) from error
 
     def to_json(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        """Plain values with every default written out, so that a version says the same for ever."""
+        return _without_nothing(self.model_dump(mode="json", by_alias=True))
 
-    def judge(self, facts: StudyFacts) -> Verdict:
-        """Whether the conditions hold for a study, and why."""
-        if self.conditions is None:
-            return Verdict(True, ("yes: there are no conditions",))
-        return self.conditions.judge(facts)
+
+def _without_nothing(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nothing(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nothing(item) for item in value]
+    return value

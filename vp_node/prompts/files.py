@@ -1,61 +1,87 @@
-"""Prompts as TOML files: what a radiologist or an admin writes."""
+"""Prompts in files, as their owners keep and send them: TOML, or JSON by the file's ending."""
 
 from __future__ import annotations
 
+import json
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
-
-from pydantic import ValidationError
+from typing import Any
 
 from vp_node.prompts.definition import PromptDefinition
+from vp_node.prompts.errors import PromptError
 
-LONGEST_TEXT = 1000
-LONGEST_NAME = 64
-OWN_KEYS = ("name", "owner", "text")
-
-
-class PromptFileError(ValueError):
-    """The file holds no prompt; the message names the file, the key and what is wrong."""
+MAXIMUM_BYTES = 1 << 20
 
 
-@dataclass(frozen=True)
-class WrittenPrompt:
-    """A prompt as somebody wrote it."""
-
-    name: str
-    owner: str
-    text: str
-    definition: PromptDefinition
-
-
-def read_prompt_file(path: Path) -> WrittenPrompt:
-    """Reads `name`, `owner`, `text` and the keys of `PromptDefinition`.
+def read_prompt_file(path: Path) -> PromptDefinition:
+    """Reads and validates a prompt.
 
     Raises:
-        PromptFileError
+        PromptError: the file cannot be read, is no TOML or JSON, or what it says is no prompt.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > MAXIMUM_BYTES:
+            raise PromptError(f"{path}: larger than 1 MiB, so that it is hardly a prompt.")
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise PromptFileError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PromptFileError(f"{path}: not valid TOML: {error}") from error
-    for key, longest in zip(OWN_KEYS, (LONGEST_NAME, LONGEST_NAME, LONGEST_TEXT), strict=True):
-        value = data.get(key)
-        if not isinstance(value, str) or not value.strip():
-            raise PromptFileError(f"{path}: {key} is missing or empty.")
-        if len(value) > longest:
-            raise PromptFileError(f"{path}: {key} is longer than {longest} characters.")
-    rest = {key: value for key, value in data.items() if key not in OWN_KEYS}
+        raise PromptError(f"{path}: cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise PromptError(f"{path}: is no text in UTF-8.") from error
     try:
-        definition = PromptDefinition.model_validate(rest)
-    except ValidationError as error:
-        problems = "; ".join(_describe(item["loc"], item["msg"]) for item in error.errors())
-        raise PromptFileError(f"{path}: {problems}.") from error
-    return WrittenPrompt(data["name"].strip(), data["owner"].strip(), data["text"].strip(), definition)
+        return parse_prompt(text, as_json=path.suffix.casefold() == ".json")
+    except PromptError as error:
+        raise PromptError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from error
 
 
-def _describe(location: tuple[int | str, ...], message: str) -> str:
-    key = ".".join(str(part) for part in location) or "the file"
-    return f"{key}: {message.removeprefix('Value error, ')}"
+def parse_prompt(text: str, *, as_json: bool = False) -> PromptDefinition:
+    """Raises PromptError."""
+    try:
+        data = json.loads(text) if as_json else tomllib.loads(text)
+    except json.JSONDecodeError as error:
+        raise PromptError(f"not valid JSON: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise PromptError(f"not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise PromptError("too deeply nested.") from error
+    return PromptDefinition.from_json(data)
+
+
+def prompt_to_toml(definition: PromptDefinition) -> str:
+    """The prompt as a file that `parse_prompt` reads back; what is at its default is left out."""
+    data = definition.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    lines = [f"{key} = {_value(value)}" for key, value in data.items() if not isinstance(value, dict)]
+    for key, value in data.items():
+        if isinstance(value, dict):
+            table = [f"{_key(name)} = {_value(item, 0)}" for name, item in value.items() if item is not None]
+            lines += ["", f"[{key}]", *table]
+    return "\n".join(lines) + "\n"
+
+
+def example_prompts() -> dict[str, str]:
+    """TOML text of the examples that the package brings, by the file's name."""
+    folder = resources.files("vp_node.prompts") / "examples"
+    files = sorted((item for item in folder.iterdir() if item.name.endswith(".toml")), key=lambda item: item.name)
+    return {item.name.removesuffix(".toml"): item.read_text(encoding="utf-8") for item in files}
+
+
+def _value(value: Any, indent: int | None = None) -> str:
+    """A TOML value; lists of tables get a line for each where `indent` says how deep they stand."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        # A JSON string is a TOML basic string (TOML 1.0), but for DEL, which TOML wants escaped.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, Mapping):
+        inside = ", ".join(f"{_key(key)} = {_value(item)}" for key, item in value.items() if item is not None)
+        return f"{{ {inside} }}"
+    if isinstance(value, list):
+        if indent is not None and any(isinstance(item, dict) for item in value):
+            return "[\n" + "".join(f"    {_value(item)},\n" for item in value) + "]"
+        return f"[{', '.join(_value(item) for item in value)}]"
+    return repr(value)
+
+
+def _key(name: str) -> str:
+    return name if name.replace("_", "").isalnum() else json.dumps(name)
