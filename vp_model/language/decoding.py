@@ -25,7 +25,7 @@ from vp_model.program.checker import Known
 from vp_model.program.writer import ProgramWriter
 
 MAXIMUM_LINES = 60
-MAXIMUM_TOKENS = 1500
+FORCED_CANDIDATES = 8
 
 
 class DecodingError(RuntimeError):
@@ -94,7 +94,7 @@ class Writer:
         while not matcher.is_accepting():
             bitmasks.fill_next_token_bitmask(matcher, mask)
             allowed = np.unpackbits(mask.view(np.uint8), bitorder="little")[: self._logits.shape[-1]].astype(bool)
-            token = int(self._logits.masked_fill(~torch.from_numpy(allowed), -torch.inf).argmax())
+            token = self._most_probable(allowed, matcher)
             if not matcher.consume_token(token):
                 raise DecodingError("The constraint refused a token that it allowed.")
             if token in (self._end, self._next):
@@ -105,6 +105,14 @@ class Writer:
             written.append(token)
         text = self._tokenizer.decode(written, skip_special_tokens=False)
         return text.removesuffix("\n")
+
+    def _most_probable(self, allowed: NDArray[np.bool_], matcher: LLMatcher) -> int:
+        """Where the grammar forces text, llguidance allows one tokenization of it alone; α may know another."""
+        if allowed.sum() == 1:
+            for token in self._logits.topk(FORCED_CANDIDATES).indices.tolist():
+                if matcher.validate_tokens([token]) == 1:
+                    return int(token)
+        return int(self._logits.masked_fill(~torch.from_numpy(allowed), -torch.inf).argmax())
 
     @torch.inference_mode()
     def _advance(self, ids: list[int], encodings: torch.Tensor | None = None) -> NDArray[np.float32]:

@@ -45,13 +45,13 @@ def to_sequence(tokenizer: Tokenizer, example: Example) -> TokenSequence:
     state = encode(tokenizer, initial_text(example.prompt, example.scene.volumes))
     program: list[int] = []
     regions: list[str] = []
-    mod = tokenizer.token_to_id(MOD)
+    mod = _identifier(tokenizer, MOD)
     for line in example.program.splitlines(keepends=True):
         ids = encode(tokenizer, line)
         call = SEGMENT_CALL.search(line)
         regions += [call.group(1) if call else ""] * ids.count(mod)
         program += ids
-    program.append(tokenizer.token_to_id(END))
+    program.append(_identifier(tokenizer, END))
     ids = state + program
     targets = [IGNORED] * (len(state) - 1) + program + [IGNORED]
     return TokenSequence(ids, targets, regions)
@@ -81,3 +81,10 @@ def to_batch(
         torch.tensor(places, dtype=torch.long).reshape(-1, 2),
         torch.from_numpy(np.stack(conditions)) if conditions else torch.zeros(0, size),
     )
+
+
+def _identifier(tokenizer: Tokenizer, token: str) -> int:
+    found = tokenizer.token_to_id(token)
+    if found is None:
+        raise ValueError(f"The tokenizer lacks the special token {token}.")
+    return int(found)

@@ -31,6 +31,7 @@ from vp_train.tasks.context import Context, make_context
 from vp_train.tasks.registry import examples
 
 TOKENIZER_EXAMPLES = 20_000
+RECIPE_FILE = "language_recipe.json"
 LOG_EVERY = 50
 BUCKET_BATCHES = 12
 SAVE_SECONDS = 60
@@ -102,7 +103,7 @@ def train_language(
             _save(folder, model, optimizer, step, elapsed)
             saved = time.monotonic()
     _save(folder, model, optimizer, step, used + time.monotonic() - start)
-    (folder / "language_recipe.json").write_text(
+    (folder / RECIPE_FILE).write_text(
         json.dumps({**asdict(recipe), "steps": step, "config": config.as_dict(), "regions": list(regions)}, indent=1)
     )
 

@@ -1,0 +1,119 @@
+"""`vp-train`: the offline training and judging of VoxelPrompt.
+
+The bundled checkpoint was made with `vision`, `evaluate vision`, `language`, `fit` and `evaluate language`, in this
+order; `docs/TRAINING.md` has the exact commands.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Train and judge VoxelPrompt (offline).", no_args_is_help=True, add_completion=False)
+evaluate = typer.Typer(help="Measure a checkpoint.", no_args_is_help=True)
+app.add_typer(evaluate, name="evaluate")
+
+OutOption = Annotated[Path, typer.Option(help="Folder of the run: state, curves, weights. An existing run is resumed.")]
+TableOption = Annotated[Path, typer.Option(help="condition_table.safetensors of the vision network's training.")]
+MinutesOption = Annotated[float, typer.Option(help="Time budget.")]
+
+
+@app.command()
+def vision(
+    data: Annotated[Path, typer.Option(help="Folder of label maps (synthseg_*_seg.nii.gz).")],
+    out: OutOption,
+    validation: Annotated[
+        Path | None, typer.Option(help="Real scans with references, to watch; never trained on.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="A bundled recipe's name, or a JSON file.")] = "compact",
+    minutes: MinutesOption = 60.0,
+    threads: int | None = None,
+) -> None:
+    """Trains the vision network on synthetic images, with a table of conditions."""
+    from vp_train.training.run import find_recipe, train_vision
+
+    say = partial(print, flush=True)
+    train_vision(find_recipe(recipe), data, out, validation, minutes, 6.0, threads, say)
+
+
+@app.command()
+def language(
+    out: OutOption, table: TableOption, minutes: MinutesOption = 25.0, threads: int = 1, preset: str = "compact"
+) -> None:
+    """Trains the language model on prompts and target programs, and on the conditions of a vision network."""
+    from vp_train.language.conditions import read_conditions
+    from vp_train.language.training import LanguageRecipe, train_language
+
+    conditions = read_conditions(table)
+    train_language(out, list(conditions), LanguageRecipe(preset=preset, minutes=minutes, threads=threads), conditions)
+
+
+@app.command()
+def fit(
+    out: Annotated[Path, typer.Option(help="Folder of the language run.")],
+    table: TableOption,
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint folder to write the language part to.")],
+    name: str = "voxelprompt-compact",
+    version: str = "0.1.0",
+) -> None:
+    """Solves the projection to φ anew for a table, and writes language weights, tokenizer and configuration."""
+    from vp_train.language.conditions import read_conditions
+    from vp_train.language.export import export_language
+
+    error = export_language(out, read_conditions(table), checkpoint, name, version)
+    print(f"largest error of φ: {error:.4f}")
+
+
+@evaluate.command("vision")
+def evaluate_vision_command(
+    trained: Annotated[Path, typer.Option(help="Output folder of the training.")],
+    validation: Annotated[Path, typer.Option(help="Real scans with references.")],
+    data: Annotated[Path, typer.Option(help="Label maps, of which held-out subjects are used.")],
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint folder to write to.")],
+    working_spacing: float | None = None,
+    run: Annotated[str, typer.Option(help="JSON about the run, kept in the card.")] = "{}",
+    samples: int = 16,
+) -> None:
+    """Judges the vision network on real scans and held-out heads, and writes its part of a checkpoint."""
+    from vp_train.evaluation.run import evaluate_vision
+
+    evaluate_vision(trained, validation, data, checkpoint, json.loads(run), working_spacing, samples=samples)
+
+
+@evaluate.command("language")
+def evaluate_language_command(
+    checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint folder; the bundled one by default.")] = None,
+    prompts: Annotated[int, typer.Option(help="How many of each kind.")] = 500,
+    write: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    show_wrong: Annotated[int, typer.Option(help="How many wrong programs to show.")] = 0,
+) -> None:
+    """Measures the share of right programs, on trained and on held-out phrasings."""
+    from vp_model.agent import Agent
+    from vp_train.language.evaluation import judge_language
+
+    agent = Agent.load(checkpoint)
+    results = {}
+    for kind, held_out in (("trained phrasings", False), ("held-out phrasings", True)):
+        results[kind], judged = judge_language(agent, prompts, held_out)
+        for item in [item for item in judged if not item.right][:show_wrong]:
+            print(
+                f"{item.example.prompt!r}\n  wanted: {item.example.program!r}\n  wrote:  {item.program!r}",
+                file=sys.stderr,
+            )
+    text = json.dumps(results, indent=1)
+    print(text)
+    if write is not None:
+        write.write_text(text + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()
