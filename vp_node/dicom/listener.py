@@ -10,9 +10,10 @@ from __future__ import annotations
 import functools
 import logging
 import shutil
+import struct
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pynetdicom.dimse_messages
 from pydicom import dcmread
@@ -32,7 +33,7 @@ from vp_node.intake.digest import dataset_digest
 from vp_node.intake.recovery import recover
 from vp_node.intake.store import INCOMING_FOLDER, Arrival, Stored, patient_identity, store
 from vp_node.operations.audit import record
-from vp_node.studies.headers import HeaderError, InstanceHeader, header_of, read_header
+from vp_node.studies.headers import HeaderError, InstanceHeader, read_header
 
 LOG = logging.getLogger(__name__)
 
@@ -220,21 +221,46 @@ class _Mismatch(Exception):
 def _read(path: Path) -> tuple[InstanceHeader, Dataset]:
     """The header, and the data set without its pixels for the patient's identity.
 
-    Encapsulated pixels are parsed to their end, because only there a truncated object shows.
+    Encapsulated pixels are parsed to their end, because only there a truncated object shows; of native ones the
+    length of the element is compared with what the header declares and the file holds.
 
     Raises:
         HeaderError
     """
     header = read_header(path)
-    if header.frames and UID(header.transfer_syntax_uid).is_compressed:
-        try:
-            dataset = dcmread(path, defer_size="64 KB")
-        except (EOFError, ValueError, OSError) as error:
-            raise HeaderError("The data set is truncated: its compressed pixels have no end. Send it again.") from error
-        if "PixelData" not in dataset:
-            raise HeaderError("The data set is truncated: it has no pixels. Send it again.")
-        return header_of(dataset, dataset.file_meta, path, path.stat().st_size), dataset
-    return header, dcmread(path, stop_before_pixels=True, specific_tags=["PatientID", "IssuerOfPatientID"])
+    with path.open("rb") as file:
+        dataset = dcmread(file, stop_before_pixels=True)
+        syntax = UID(header.transfer_syntax_uid)
+        if not header.frames or syntax.is_deflated:
+            return header, dataset
+        if syntax.is_compressed:
+            _check_encapsulated(path)
+        else:
+            _check_native(file, header, syntax, path.stat().st_size)
+    return header, dataset
+
+
+def _check_encapsulated(path: Path) -> None:
+    try:
+        dataset = dcmread(path, defer_size="64 KB")
+    except (EOFError, ValueError, OSError) as error:
+        raise HeaderError("The data set is truncated: its compressed pixels have no end. Send it again.") from error
+    if "PixelData" not in dataset:
+        raise HeaderError("The data set is truncated: it has no pixels. Send it again.")
+
+
+def _check_native(file: BinaryIO, header: InstanceHeader, syntax: UID, size: int) -> None:
+    """`file` stands at the pixel data element, whose length follows its tag (and, if explicit, its VR; PS3.5 7.1)."""
+    element = file.read(8 if syntax.is_implicit_VR else 12)
+    order = "<" if syntax.is_little_endian else ">"
+    if len(element) < 8:
+        raise HeaderError("The data set is truncated: it has no pixels. Send it again.")
+    (length,) = struct.unpack(f"{order}I", element[-4:])
+    bits = header.rows * header.columns * header.number_of_frames * header.samples_per_pixel * header.bits_allocated
+    if header.photometric_interpretation.endswith("_422"):
+        bits = bits * 2 // 3
+    if file.tell() + length > size or length * 8 < bits:
+        raise HeaderError("The data set is truncated: it has fewer pixels than it declares. Send it again.")
 
 
 def _failure(status: int, comment: str) -> Dataset:
