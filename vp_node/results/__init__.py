@@ -1,7 +1,16 @@
-"""SEG, SR and derived images of a run, and the check that they pass before they are sent."""
+"""Result objects: from what a run found to DICOM SEG, SR and derived images, and the rules that they obey."""
 
-from vp_node.results.check import Finding, check
-from vp_node.results.encode import encode
-from vp_node.results.model import PromptProvenance, ResultObject, RunIdentity
+from vp_node.results.checking import Finding, check, check_with_sources
+from vp_node.results.encoder import encode
+from vp_node.results.model import PromptProvenance, ResultError, ResultObject, RunIdentity
 
-__all__ = ["Finding", "PromptProvenance", "ResultObject", "RunIdentity", "check", "encode"]
+__all__ = [
+    "Finding",
+    "PromptProvenance",
+    "ResultError",
+    "ResultObject",
+    "RunIdentity",
+    "check",
+    "check_with_sources",
+    "encode",
+]

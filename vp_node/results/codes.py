@@ -1,79 +1,111 @@
-"""Codes of structures, sides, measurements and units; a private scheme for what has none."""
+"""Coded concepts: of the ontology, of measurements and units, and private ones where no public code is known."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 
-from highdicom.sr import CodedConcept
+from highdicom.sr.coding import CodedConcept
+from pydicom.dataset import Dataset
 
 from vp_model.ontology import Code, load_ontology
+from vp_model.outcome import Measurement
 from vp_model.program.vocabulary import measurement_names
 
 PRIVATE_SCHEME = "99VOXELPROMPT"
-LONGEST_VALUE, LONGEST_MEANING = 16, 64
-MORPHOLOGICALLY_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
-ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
+"""Coding Scheme Designator of codes of this project (PS3.16 8.2: `99` begins a private one)."""
+
+PRIVATE_SCHEME_NAME = "VoxelPrompt Node private codes"
+
 UNIT_MEANINGS = {
     "ml": "milliliter",
     "mm": "millimeter",
     "mm2": "square millimeter",
+    "mm3": "cubic millimeter",
     "%": "percent",
     "1": "no units",
-    "[hnsf'U]": "Hounsfield unit",
     "ml/a": "milliliter per year",
     "mm/a": "millimeter per year",
     "%/a": "percent per year",
+    "[hnsf'U]": "Hounsfield unit",
 }
-DEFAULT_COLOR = (255, 200, 0)
+
+DERIVATIONS = {
+    "mean intensity": Code("373098007", "SCT", "Mean"),
+    "median intensity": Code("373099004", "SCT", "Median"),
+    "SD intensity": Code("386136009", "SCT", "Standard Deviation"),
+}
+"""CID 7464, for intensities: what is measured is the intensity, and how many voxels became one number is its derivation."""
+_INTENSITY = {
+    "MR": Code("110852", "DCM", "MR signal intensity"),
+    "CT": Code("112031", "DCM", "Attenuation Coefficient"),
+}
+_COORDINATES = {
+    "center of mass x": "Center of mass, coordinate towards right",
+    "center of mass y": "Center of mass, coordinate towards anterior",
+    "center of mass z": "Center of mass, coordinate towards head",
+}
 
 
 @dataclass(frozen=True)
-class RegionCodes:
-    """How a region is coded in SEG and SR."""
+class StructureCodes:
+    """How a structure is written in SEG and SR."""
 
-    category: CodedConcept
     type: CodedConcept
-    side: CodedConcept | None
+    category: CodedConcept
+    laterality: CodedConcept | None
     color: tuple[int, int, int]
+    is_anatomy: bool
 
 
-def region_codes(structure: str, side: str) -> RegionCodes:
-    """Codes of a structure by its name in an outcome, which may be no name of the ontology (`tissue around …`)."""
+def coded(code: Code) -> CodedConcept:
+    return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning[:64])
+
+
+def private(meaning: str) -> CodedConcept:
+    """A private code for a name: its value follows from the name, and fits SH (16 characters)."""
+    value = hashlib.sha256(meaning.encode()).hexdigest()[:12].upper()
+    return CodedConcept(value=f"VP{value}", scheme_designator=PRIVATE_SCHEME, meaning=meaning[:64])
+
+
+def structure_codes(name: str, side: str) -> StructureCodes:
+    """Codes of a structure; private where the ontology has none (`tissue around x`, `a and b`)."""
     ontology = load_ontology()
-    known = ontology.structures.get(structure)
-    laterality = ontology.side_codes.get(side)
-    return RegionCodes(
-        category=concept(known.category if known else ANATOMICAL_STRUCTURE),
-        type=concept(known.code) if known and known.code else private(structure),
-        side=concept(laterality) if laterality and side in ("left", "right", "both") else None,
-        color=known.color if known else DEFAULT_COLOR,
-    )
+    structure = ontology.structures.get(name) or ontology.find(name)
+    laterality = coded(ontology.side_codes[side]) if side in ontology.side_codes else None
+    if structure is None:
+        category = Code("91723000", "SCT", "Anatomical Structure")
+        return StructureCodes(private(name), coded(category), laterality, (255, 200, 0), True)
+    concept = coded(structure.code) if structure.code is not None else private(structure.name)
+    return StructureCodes(concept, coded(structure.category), laterality, structure.color, structure.kind == "anatomy")
 
 
-def measurement_code(name: str) -> CodedConcept:
-    """The name of a measurement: a standard code where there is one, else a private one."""
-    entry = measurement_names().get(name)
-    if entry is not None and entry.code is not None:
-        value, scheme, meaning = entry.code
-        return CodedConcept(value, scheme, meaning)
-    return private(name)
+def brain() -> CodedConcept:
+    """Where a pathology lies: the finding site of what has no better one."""
+    return structure_codes("brain", "").type
+
+
+def measurement_code(measurement: Measurement, modality: str) -> tuple[CodedConcept, CodedConcept | None]:
+    """Concept name of a measurement, and its derivation (CID 7464) where it has one."""
+    if measurement.name in DERIVATIONS and modality in _INTENSITY:
+        return coded(_INTENSITY[modality]), coded(DERIVATIONS[measurement.name])
+    if measurement.name in _COORDINATES:
+        return private(_COORDINATES[measurement.name]), None
+    known = measurement_names().get(measurement.name)
+    if known is not None and known.code is not None:
+        return coded(Code(*known.code)), None
+    return private(measurement.name[:1].upper() + measurement.name[1:]), None
+
+
+def identify_private_scheme(dataset: Dataset, organization: str) -> None:
+    """Coding Scheme Identification Sequence (0008,0110): whose the private codes are (PS3.3 C.12.1.1.1)."""
+    item = Dataset()
+    item.CodingSchemeDesignator = PRIVATE_SCHEME
+    item.CodingSchemeName = PRIVATE_SCHEME_NAME
+    item.CodingSchemeResponsibleOrganization = organization
+    dataset.CodingSchemeIdentificationSequence = [item]
 
 
 def unit_code(unit: str) -> CodedConcept:
-    """A UCUM unit; a unit of arbitrary intensity is `1`."""
-    return CodedConcept(unit, "UCUM", UNIT_MEANINGS.get(unit, unit))
-
-
-def private(name: str) -> CodedConcept:
-    """A code of this project's own scheme, made from the name; the same name has the same code."""
-    words = re.findall(r"[A-Za-z0-9]+", name.upper())
-    value = "_".join(words)
-    if len(value) > LONGEST_VALUE:
-        value = f"{value[:9]}_{hashlib.sha256(name.encode()).hexdigest()[:6].upper()}"
-    return CodedConcept(value or "UNNAMED", PRIVATE_SCHEME, name[:1].upper() + name[1:LONGEST_MEANING])
-
-
-def concept(code: Code) -> CodedConcept:
-    return CodedConcept(code.value, code.scheme, code.meaning)
+    """UCUM."""
+    return CodedConcept(value=unit or "1", scheme_designator="UCUM", meaning=UNIT_MEANINGS.get(unit or "1", unit))

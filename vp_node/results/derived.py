@@ -1,146 +1,185 @@
-"""Cropped and masked images as derived classic MR or CT series (PS3.3 C.7.6.1, C.12.4)."""
+"""Cropped and masked images → derived classic MR or CT series (PS3.3 A.3, A.4), in the source's Frame of Reference."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.sequence import Sequence
-from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
-from pydicom.valuerep import DSfloat
+from highdicom.sr.coding import CodedConcept
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+from pydicom.uid import CTImageStorage, MRImageStorage
+from pydicom.valuerep import DS
 
-from vp_model.outcome import DerivedVolume, ModelIdentity
-from vp_node.config import Config
-from vp_node.results.equipment import mark
-from vp_node.results.model import PromptProvenance, RunIdentity
-from vp_node.results.sources import RAS_TO_LPS, Sources
-from vp_node.results.uids import result_uid
-from vp_node.studies.model import ChosenVolume
+from vp_model.outcome import DerivedVolume
+from vp_node.results.codes import private
+from vp_node.results.equipment import Equipment, add_contributing_equipment
+from vp_node.results.model import ResultError, ResultObject, RunIdentity
+from vp_node.results.segmentation import SegmentedVolume, copy_patient_and_study
+from vp_node.results.sources import LPS, Source
+from vp_node.results.stamping import stamp
+from vp_node.results.uids import object_uid
 
-COPIED = (
-    "SpecificCharacterSet",
-    "StudyDate",
-    "StudyTime",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-    "StudyDescription",
-    "PatientName",
-    "PatientID",
-    "IssuerOfPatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "PatientAge",
-    "PatientSize",
-    "PatientWeight",
-    "StudyInstanceUID",
-    "StudyID",
-    "FrameOfReferenceUID",
-    "PositionReferenceIndicator",
-    "PatientPosition",
-    "BodyPartExamined",
-    "ScanningSequence",
-    "SequenceVariant",
-    "ScanOptions",
-    "MRAcquisitionType",
-    "RepetitionTime",
-    "EchoTime",
-    "EchoTrainLength",
-    "InversionTime",
-    "MagneticFieldStrength",
-    "FlipAngle",
-    "KVP",
-    "AcquisitionNumber",
-    "Laterality",
-)
-MR_TYPE_2 = ("ScanOptions", "EchoTrainLength", "RepetitionTime", "EchoTime", "MRAcquisitionType")
-"""Attributes of the MR Image module that may be empty but not absent (PS3.3 C.8.3.1)."""
-OPERATIONS = {"crop": "Cropped", "remove": "Tissue removed", "isolate": "Tissue isolated"}
-PIXEL_BY_PIXEL_MASK = ("113047", "DCM", "Pixel by pixel mask")
-SPATIALLY_CROPPED = ("113131", "DCM", "Extended spatial crop")
-SOURCE_IMAGE = ("121322", "DCM", "Source image for image processing operation")
+_ACQUISITION = (
+    "ScanningSequence SequenceVariant ScanOptions MRAcquisitionType RepetitionTime EchoTime EchoTrainLength "
+    "InversionTime TriggerTime SequenceName MagneticFieldStrength FlipAngle ImagingFrequency ImagedNucleus "
+    "NumberOfAverages KVP ConvolutionKernel GantryDetectorTilt ContrastBolusAgent BodyPartExamined PatientPosition "
+    "AcquisitionDate AcquisitionTime PositionReferenceIndicator LossyImageCompression LossyImageCompressionRatio "
+    "LossyImageCompressionMethod"
+).split()
+"""What a derived image keeps of how its source was made."""
+_REQUIRED_MR = {
+    "ScanningSequence": "RM",
+    "SequenceVariant": "NONE",
+    "ScanOptions": "",
+    "MRAcquisitionType": "",
+    "EchoTime": None,
+    "EchoTrainLength": None,
+}
+_REQUIRED_CT = {"KVP": None}
 
 
-def make_derived(
-    derived: DerivedVolume,
-    chosen: ChosenVolume,
-    sources: Sources,
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """Pixels as integers: value = stored × slope + intercept."""
+
+    voxels: NDArray[np.int16] | NDArray[np.uint16]
+    slope: float
+    intercept: float
+
+
+def derived_series(
+    volumes: Sequence[DerivedVolume],
+    sources: Sequence[Source],
     identity: RunIdentity,
-    provenance: PromptProvenance,
-    model: ModelIdentity,
-    config: Config,
-) -> Iterator[Dataset]:
-    """One image for each slice of a derived volume.
-
-    Values are stored as 16-bit numbers with a slope and an intercept that keep the stored units of the source.
-    """
-    template = sources.datasets[0]
-    lps = RAS_TO_LPS @ derived.world
-    spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    low, high = float(derived.voxels.min()), float(derived.voxels.max())
-    whole = np.array_equal(derived.voxels, np.round(derived.voxels)) and low >= -32768 and high <= 32767
-    slope = 1.0 if whole else max(high - low, 1e-6) / 65535
-    intercept = 0.0 if whole else low + 32768 * slope
-    stored = np.clip(np.round((derived.voxels - intercept) / slope), -32768, 32767).astype("<i2")
-    for index in range(derived.voxels.shape[2]):
-        dataset = Dataset()
-        for keyword in COPIED:
-            if keyword in template:
-                setattr(dataset, keyword, template[keyword].value)
-        for keyword in ("PatientPosition", *(MR_TYPE_2 if chosen.volume.modality == "MR" else ())):
-            if keyword not in dataset:
-                setattr(dataset, keyword, None)
-        if not dataset.get("BodyPartExamined"):
-            dataset.BodyPartExamined = "HEAD"
-        sop_class = CTImageStorage if chosen.volume.modality == "CT" else MRImageStorage
-        dataset.file_meta = FileMetaDataset()
-        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = sop_class
-        uid = result_uid(identity, f"derived {derived.identifier} {index}")
-        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(uid)
-        dataset.SeriesInstanceUID = result_uid(identity, f"derived series {derived.identifier}")
-        dataset.Modality = chosen.volume.modality
-        dataset.ImageType = (
-            ["DERIVED", "SECONDARY", "OTHER"] if dataset.Modality == "MR" else ["DERIVED", "SECONDARY", "AXIAL"]
-        )
-        dataset.SeriesNumber = config.results.derived_series_number + int(derived.identifier.rsplit("-", 1)[-1])
-        dataset.InstanceNumber = index + 1
-        dataset.SeriesDescription = f"VoxelPrompt: {derived.label}"[:64]
-        dataset.Manufacturer = config.results.manufacturer
-        dataset.DerivationDescription = f"{OPERATIONS[derived.operation]}: {derived.label}"[:1024]
-        dataset.DerivationCodeSequence = _code(
-            *(SPATIALLY_CROPPED if derived.operation == "crop" else PIXEL_BY_PIXEL_MASK)
-        )
-        dataset.SourceImageSequence = Sequence(_reference(source) for source in sources.datasets)
-        position = lps[:3, 3] + index * lps[:3, 2]
-        dataset.ImagePositionPatient = _decimals(position)
-        dataset.ImageOrientationPatient = _decimals([*(lps[:3, 0] / spacing[0]), *(lps[:3, 1] / spacing[1])])
-        dataset.PixelSpacing = _decimals([spacing[1], spacing[0]])
-        dataset.SliceThickness = DSfloat(float(spacing[2]), auto_format=True)
-        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-        dataset.Columns, dataset.Rows = stored.shape[0], stored.shape[1]
-        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 1
-        dataset.RescaleSlope = DSfloat(slope, auto_format=True)
-        dataset.RescaleIntercept = DSfloat(intercept, auto_format=True)
-        dataset.RescaleType = "HU" if dataset.Modality == "CT" else "US"
-        dataset.BurnedInAnnotation = "NO"
-        dataset.PixelData = np.ascontiguousarray(stored[:, :, index].T).tobytes()
-        mark(dataset, config, model, provenance.requested_at)
-        yield dataset
+    equipment: Equipment,
+    first_series_number: int,
+    moment: datetime,
+    charset: str | list[str],
+    segmented: Sequence[SegmentedVolume],
+) -> tuple[ResultObject, ...]:
+    """One series for each derived volume of the run's own study; those of other studies are told in the SR only."""
+    objects: list[ResultObject] = []
+    by_name = {source.chosen.name: source for source in sources}
+    for index, volume in enumerate(item for item in volumes if item.source in by_name):
+        source = by_name[volume.source]
+        stored = _stored(volume, source.chosen.volume.modality)
+        masks = [item for item in segmented if item.source is source]
+        for k in range(volume.voxels.shape[2]):
+            image = _image(volume, k, stored, source, masks)
+            role = f"derived/{volume.identifier}"
+            image.SeriesInstanceUID = object_uid(identity.run_id, f"{role}/series")
+            image.SOPInstanceUID = object_uid(identity.run_id, f"{role}/{k}")
+            image.SeriesNumber = first_series_number + index
+            image.InstanceNumber = k + 1
+            image.SeriesDescription = f"{equipment.model_name} {volume.label}"[:64]
+            image.SpecificCharacterSet = charset
+            image.Manufacturer = equipment.manufacturer
+            image.ManufacturerModelName = equipment.model_name
+            image.SoftwareVersions = equipment.software_version
+            image.DeviceSerialNumber = equipment.device_serial_number
+            if equipment.institution:
+                image.InstitutionName = equipment.institution
+            add_contributing_equipment(image, equipment)
+            stamp(image, moment)
+            objects.append(ResultObject("derived", image))
+    return tuple(objects)
 
 
-def _reference(source: Dataset) -> Dataset:
+def _stored(volume: DerivedVolume, modality: str) -> _Stored:
+    """Integers as they are where they fit; Hounsfield units rounded; otherwise stretched over 16 bits."""
+    values = volume.voxels.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ResultError(f"The derived image {volume.identifier} has values that are no numbers.")
+    low, high = float(values.min()), float(values.max())
+    whole = modality == "CT" or bool(np.array_equal(values, np.rint(values)))
+    if whole and -32768 <= low and high <= 32767:
+        return _Stored(np.rint(values).astype(np.int16), 1.0, 0.0)
+    slope = float(f"{max((high - low) / 65535, 1e-12):.9g}")
+    # A slope of few digits may be rounded down: the largest value must still fit.
+    stored = np.clip(np.rint((values - low) / slope), 0, 65535)
+    return _Stored(stored.astype(np.uint16), slope, float(f"{low:.9g}"))
+
+
+def _image(volume: DerivedVolume, k: int, stored: _Stored, source: Source, masks: Sequence[SegmentedVolume]) -> Dataset:
+    of_source = source.chosen.volume
+    lps = LPS @ volume.world
+    lengths = np.linalg.norm(lps[:3, :3], axis=0)
+    normal = np.cross(lps[:3, 0] / lengths[0], lps[:3, 1] / lengths[1])
+    reference = _source_reference(volume, k, source)
+    image = Dataset()
+    copy_patient_and_study(source.first, image)
+    for keyword in _ACQUISITION:
+        if keyword in source.first:
+            image[keyword] = source.first[keyword]
+    for keyword, value in (_REQUIRED_MR if of_source.modality == "MR" else _REQUIRED_CT).items():
+        if keyword not in image or (value and not image.get(keyword)):
+            setattr(image, keyword, value)
+    image.SOPClassUID = CTImageStorage if of_source.modality == "CT" else MRImageStorage
+    image.Modality = of_source.modality
+    image.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if of_source.modality == "CT" else "OTHER"]
+    image.StudyInstanceUID = of_source.study_instance_uid
+    image.FrameOfReferenceUID = source.frame_of_reference_uid
+    image.PositionReferenceIndicator = source.first.get("PositionReferenceIndicator") or ""
+    image.AcquisitionNumber = None
+    image.PatientPosition = source.first.get("PatientPosition") or ""
+    image.DerivationDescription = f"{volume.operation}: {volume.label}"[:1024]
+    image.DerivationCodeSequence = [
+        private("Cropped to a region") if volume.operation == "crop" else _code(codes.DCM.PixelByPixelMask)
+    ]
+    if reference is not None:
+        image.SourceImageSequence = [reference]
+    if masks:
+        image.ReferencedImageSequence = [_mask_reference(item) for item in masks]
+    image.ImageOrientationPatient = _decimals((lps[:3, :2] / lengths[:2]).T.ravel())
+    image.ImagePositionPatient = _decimals(lps[:3, 3] + k * lps[:3, 2])
+    image.PixelSpacing = _decimals((lengths[1], lengths[0]))
+    image.SliceThickness = _decimals([source.geometry.slice_thickness])[0]
+    image.SpacingBetweenSlices = _decimals([abs(float(normal @ lps[:3, 2]))])[0]
+    pixels = np.ascontiguousarray(stored.voxels[:, :, k].T)
+    image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+    image.Rows, image.Columns = pixels.shape
+    image.BitsAllocated, image.BitsStored, image.HighBit = 16, 16, 15
+    image.PixelRepresentation = 1 if pixels.dtype == np.int16 else 0
+    if of_source.modality == "CT" or (stored.slope, stored.intercept) != (1.0, 0.0):
+        image.RescaleSlope, image.RescaleIntercept = _decimals((stored.slope, stored.intercept))
+        image.RescaleType = "HU" if of_source.modality == "CT" else "US"
+    image.add_new("PixelData", "OW", pixels.tobytes())
+    return image
+
+
+def _source_reference(volume: DerivedVolume, k: int, source: Source) -> Dataset | None:
+    """The source frame whose plane lies nearest; None where that slice never came."""
+    inverse = np.linalg.inv(source.chosen.volume.world)
+    center = volume.world @ [*(0.5 * (np.asarray(volume.voxels.shape[:2]) - 1)), k, 1]
+    index = round(float(np.clip((inverse @ center)[2], 0, len(source.frames) - 1)))
+    frame = source.reference(index)
+    if frame.is_missing:
+        return None
     item = Dataset()
-    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = source.SOPClassUID, source.SOPInstanceUID
-    item.PurposeOfReferenceCodeSequence = _code(*SOURCE_IMAGE)
+    item.ReferencedSOPClassUID = frame.sop_class_uid
+    item.ReferencedSOPInstanceUID = frame.sop_instance_uid
+    if frame.frame_number is not None:
+        item.ReferencedFrameNumber = frame.frame_number
+    item.PurposeOfReferenceCodeSequence = [_code(codes.DCM.SourceImageForImageProcessingOperation)]
     return item
 
 
-def _code(value: str, scheme: str, meaning: str) -> Sequence:
+def _mask_reference(made: SegmentedVolume) -> Dataset:
     item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
-    return Sequence([item])
+    item.ReferencedSOPClassUID = made.dataset.SOPClassUID
+    item.ReferencedSOPInstanceUID = made.dataset.SOPInstanceUID
+    item.PurposeOfReferenceCodeSequence = [_code(codes.DCM.MaskImageForImageProcessingOperation)]
+    return item
 
 
-def _decimals(values: object) -> list[DSfloat]:
-    return [DSfloat(float(value), auto_format=True) for value in np.asarray(values).tolist()]
+def _code(code: Code) -> Dataset:
+    return CodedConcept.from_code(code)
+
+
+def _decimals(values: Sequence[float] | NDArray[np.float64]) -> list[DS]:
+    return [DS(float(value), auto_format=True) for value in values]

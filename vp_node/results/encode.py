@@ -13,7 +13,7 @@ from vp_node.results.derived import make_derived
 from vp_node.results.model import PromptProvenance, ResultObject, RunIdentity
 from vp_node.results.report import WrittenSegment, make_report
 from vp_node.results.segmentation import make_segmentation
-from vp_node.results.sources import Sources, read_sources
+from vp_node.results.sources import Sources, library_image, read_sources
 from vp_node.studies.model import ChosenVolume
 
 
@@ -64,7 +64,8 @@ def encode(
             )
             objects.extend(ResultObject("derived", image) for image in images)
     unique = list({str(dataset.SOPInstanceUID): dataset for dataset in evidence}.values())
-    report = make_report(outcome, own, segments, unique, identity, provenance, config)
+    image = library_image(sources[own[-1].name], own[-1].volume)
+    report = make_report(outcome, own, segments, unique, image, identity, provenance, config)
     return (*objects, ResultObject("sr", report))
 
 

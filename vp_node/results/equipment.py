@@ -1,66 +1,86 @@
-"""Which software made an object: equipment module, Contributing Equipment, algorithm identification."""
+"""What made the objects: the model as an algorithm, the node as a device (IHE AIR: equal wherever it is named)."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import dataclass
 
-from highdicom import AlgorithmIdentificationSequence
+from highdicom import AlgorithmIdentificationSequence, ContributingEquipment
 from highdicom.sr import AlgorithmIdentification
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
 from pydicom.sr.codedict import codes
 
 import vp_node
 from vp_model.outcome import ModelIdentity
-from vp_node.config import Config
+from vp_node.config import ResultsSection
+from vp_node.results.codes import identify_private_scheme
 from vp_node.results.uids import device_uid
 
-ARTIFICIAL_INTELLIGENCE = codes.DCM.ArtificialIntelligence
+
+@dataclass(frozen=True)
+class Equipment:
+    manufacturer: str
+    model_name: str
+    software_version: str
+    """Of the model: it changes with what the model finds."""
+    device_serial_number: str
+    device_uid: str
+    content_hash: str
+    node_name: str
+    node_version: str
+    institution: str
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        return {"content hash (SHA-256)": self.content_hash, "node software": f"voxelprompt-node {self.node_version}"}
 
 
-def model_name(model: ModelIdentity) -> str:
-    """Manufacturer's Model Name: the same wherever the algorithm is named (IHE AIR)."""
-    return f"VoxelPrompt {model.name}"[:64]
-
-
-def software_versions(model: ModelIdentity) -> str:
-    """Node, weights, and the beginning of the weights' hash."""
-    return f"{vp_node.__version__}/{model.version}/{model.content_hash[:12]}"[:64]
-
-
-def segment_algorithm(model: ModelIdentity) -> AlgorithmIdentificationSequence:
-    return AlgorithmIdentificationSequence(
-        name=model_name(model), family=ARTIFICIAL_INTELLIGENCE, version=software_versions(model)
+def equipment_of(model: ModelIdentity, settings: ResultsSection, node_name: str) -> Equipment:
+    return Equipment(
+        manufacturer=settings.manufacturer[:64],
+        model_name=(model.name or "VoxelPrompt")[:64],
+        software_version=(model.version or model.content_hash[:12] or "unknown")[:64],
+        device_serial_number=settings.device_serial_number[:64] or "0",
+        device_uid=device_uid(model.content_hash),
+        content_hash=model.content_hash,
+        node_name=node_name,
+        node_version=vp_node.__version__,
+        institution=settings.institution[:64],
     )
 
 
-def report_algorithm(model: ModelIdentity) -> AlgorithmIdentification:
-    return AlgorithmIdentification(name=model_name(model), version=software_versions(model))
+def segment_algorithm(equipment: Equipment) -> AlgorithmIdentificationSequence:
+    """Segmentation Algorithm Identification (0062,0007), PS3.3 10.16."""
+    return AlgorithmIdentificationSequence(
+        name=equipment.model_name,
+        family=codes.DCM.ArtificialIntelligence,
+        version=equipment.software_version,
+        source=equipment.manufacturer,
+        parameters=equipment.parameters,
+    )
 
 
-def mark(dataset: Dataset, config: Config, model: ModelIdentity, moment: datetime) -> None:
-    """Adds what every result carries: content date, Contributing Equipment with Device UID, no verification.
+def report_algorithm(equipment: Equipment) -> AlgorithmIdentification:
+    """TID 4019."""
+    return AlgorithmIdentification(
+        name=equipment.model_name,
+        version=equipment.software_version,
+        parameters=[f"{name}: {value}" for name, value in equipment.parameters.items()],
+        manufacturer=equipment.manufacturer,
+    )
 
-    The date and time are those of the request: writing an object again gives the same bytes.
+
+def add_contributing_equipment(dataset: Dataset, equipment: Equipment) -> None:
+    """Contributing Equipment Sequence (0018,A001) with the model's Device UID; what the source had is not repeated.
+
+    The scheme of the project's own codes is identified beside it.
     """
-    day, clock = f"{moment:%Y%m%d}", f"{moment:%H%M%S}"
-    dataset.InstanceCreationDate, dataset.InstanceCreationTime = day, clock
-    dataset.ContentDate, dataset.ContentTime = day, clock
-    dataset.SeriesDate, dataset.SeriesTime = day, clock
-    if "TimezoneOffsetFromUTC" in dataset:
-        del dataset.TimezoneOffsetFromUTC
-    if config.results.institution:
-        dataset.InstitutionName = config.results.institution
-    item = Dataset()
-    item.Manufacturer = config.results.manufacturer
-    item.ManufacturerModelName = model_name(model)
-    item.SoftwareVersions = software_versions(model)
-    item.DeviceSerialNumber = config.results.device_serial_number
-    item.DeviceUID = device_uid(model.content_hash)
-    item.StationName = config.node.name[:16]
-    item.ContributionDescription = "Made by software, for research use, unverified"
-    purpose = Dataset()
-    purpose.CodeValue, purpose.CodingSchemeDesignator = "109102", "DCM"
-    purpose.CodeMeaning = "Processing Equipment"
-    item.PurposeOfReferenceCodeSequence = Sequence([purpose])
-    dataset.ContributingEquipmentSequence = Sequence([item])
+    item = ContributingEquipment(
+        manufacturer=equipment.manufacturer,
+        purpose_of_reference=codes.DCM.ProcessingEquipment,
+        manufacturer_model_name=equipment.model_name,
+        software_versions=equipment.software_version,
+        device_serial_number=equipment.device_serial_number,
+    )
+    item.DeviceUID = equipment.device_uid
+    dataset.ContributingEquipmentSequence = [item]
+    identify_private_scheme(dataset, equipment.manufacturer)

@@ -1,100 +1,153 @@
-"""The source images of a volume, read without pixels and mended where the SEG encoder would stumble."""
+"""The source images of a volume, with one geometry for all: what SEG, SR and derived images refer to."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
-from pydicom.valuerep import DSfloat
 
+from vp_node.results.model import ResultError
 from vp_node.results.uids import frame_of_reference_uid
-from vp_node.studies.headers import is_enhanced
-from vp_node.studies.model import SourceVolume
+from vp_node.studies.frames import FrameHeader, frame_headers
+from vp_node.studies.model import ChosenVolume, FrameReference
 
-AGE = re.compile(r"\d{3}[DWMY]")
-"""Age String (PS3.5 6.2); what is written otherwise would make the result invalid and is left out."""
-RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""Between RAS, the node's frame, and LPS, DICOM's: its own inverse."""
+
+POSITION_TOLERANCE = 0.05
+"""Part of the slice spacing by which a source's own position may differ from the volume's and still be taken: a viewer
+matches frames by position, so that the source's own number is better than one that was fitted."""
 
 
 @dataclass(frozen=True, eq=False)
-class Sources:
-    """The images of one volume, in the order of its slices.
+class Geometry:
+    """Planes of a volume in LPS mm (PS3.3 C.7.6.2)."""
 
-    Attributes:
-        datasets: one for each slice that has an image (classic), or the one enhanced object.
-        slices: index along the volume's third axis of each classic dataset, or of each frame used of the enhanced one.
-        enhanced: whether there is one multi-frame object.
-        frame_numbers: of the enhanced object, 1-based, for each of `slices`.
+    orientation: tuple[float, ...]
+    """Six cosines: direction of a row, then of a column."""
+    positions: tuple[tuple[float, float, float], ...]
+    """Centre of the first pixel of each slice."""
+    pixel_spacing: tuple[float, float]
+    """mm between rows, then between columns."""
+    slice_thickness: float
+    spacing_between_slices: float
+    """mm along the normal of the planes: of a tilted stack less than between the positions."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A chosen volume and the headers of its images."""
+
+    chosen: ChosenVolume
+    headers: tuple[Dataset, ...]
+    """One for each instance, without pixels, in order of its first slice."""
+    frames: tuple[FrameHeader, ...]
+    """One for each slice; empty where the slice never came."""
+    geometry: Geometry
+
+    @property
+    def first(self) -> Dataset:
+        return self.headers[0]
+
+    @property
+    def frame_of_reference_uid(self) -> str:
+        volume = self.chosen.volume
+        return volume.frame_of_reference_uid or frame_of_reference_uid(volume.series_instance_uid)
+
+    def reference(self, index: int) -> FrameReference:
+        return self.chosen.volume.frames[index]
+
+
+def read_sources(volumes: Sequence[ChosenVolume]) -> tuple[Source, ...]:
+    """Headers of all volumes, each file read once.
+
+    Raises:
+        ResultError: a file is gone or holds another instance.
     """
-
-    datasets: tuple[Dataset, ...]
-    slices: tuple[int, ...]
-    enhanced: bool
-    frame_numbers: tuple[int, ...]
+    read: dict[Path, Dataset] = {}
+    return tuple(_source(chosen, read) for chosen in volumes)
 
 
-def read_sources(volume: SourceVolume) -> Sources:
-    """Reads the images of a volume.
-
-    In memory only, so that an object can be written at all: a Frame of Reference UID where the series has none, a
-    Slice Thickness where there is none, and one orientation for all slices (they differ by less than the grouping's
-    tolerance, and the world matrix holds their common one).
-    """
-    present = [(index, frame) for index, frame in enumerate(volume.frames) if not frame.is_missing]
-    if is_enhanced(present[0][1].sop_class_uid):
-        dataset = _mended(dcmread(present[0][1].path, stop_before_pixels=True), volume, classic=False)
-        numbers = tuple(frame.frame_number or 1 for _, frame in present)
-        return Sources((dataset,), tuple(index for index, _ in present), True, numbers)
-    datasets = tuple(
-        _mended(dcmread(frame.path, stop_before_pixels=True), volume, classic=True) for _, frame in present
-    )
-    return Sources(datasets, tuple(index for index, _ in present), False, ())
-
-
-def slice_position(volume: SourceVolume, index: int) -> tuple[float, float, float]:
-    """Image Position (Patient) of a slice: mm, LPS."""
-    place = RAS_TO_LPS @ volume.world @ np.array([0.0, 0.0, index, 1.0])
-    return (float(place[0]), float(place[1]), float(place[2]))
+def _source(chosen: ChosenVolume, read: dict[Path, Dataset]) -> Source:
+    volume = chosen.volume
+    headers: dict[str, Dataset] = {}
+    of_instance: dict[str, tuple[FrameHeader, ...]] = {}
+    frames = []
+    for frame in volume.frames:
+        if frame.is_missing:
+            frames.append(FrameHeader())
+            continue
+        if frame.sop_instance_uid not in headers:
+            header = _header(frame, read)
+            headers[frame.sop_instance_uid] = header
+            count = max(1, int(header.get("NumberOfFrames") or 1))
+            of_instance[frame.sop_instance_uid] = frame_headers(header, count)
+        frames.append(of_instance[frame.sop_instance_uid][(frame.frame_number or 1) - 1])
+    if not headers:
+        raise ResultError(f"The volume {chosen.name} has no image at all.")
+    return Source(chosen, tuple(headers.values()), tuple(frames), _geometry(chosen, frames))
 
 
-def orientation(volume: SourceVolume) -> tuple[float, ...]:
-    """Image Orientation (Patient): directions of the column index and of the row index, LPS."""
-    lps = (RAS_TO_LPS @ volume.world)[:3, :3]
-    cosines = lps / np.linalg.norm(lps, axis=0)
-    return (*map(float, cosines[:, 0]), *map(float, cosines[:, 1]))
+def _header(frame: FrameReference, read: dict[Path, Dataset]) -> Dataset:
+    if frame.path not in read:
+        try:
+            read[frame.path] = dcmread(frame.path, stop_before_pixels=True)
+        except FileNotFoundError as error:
+            raise ResultError("A source image is gone. Send the study again.") from error
+    header = read[frame.path]
+    if str(header.get("SOPInstanceUID", "")) != frame.sop_instance_uid:
+        raise ResultError("A source file holds another instance than when the study came in. Send the study again.")
+    return header
 
 
-def _mended(dataset: Dataset, volume: SourceVolume, classic: bool) -> Dataset:
-    if not dataset.get("FrameOfReferenceUID"):
-        dataset.FrameOfReferenceUID = frame_of_reference_uid(str(dataset.SeriesInstanceUID))
-        dataset.PositionReferenceIndicator = ""
-    if classic:
-        if not dataset.get("SliceThickness"):
-            dataset.SliceThickness = DSfloat(volume.spacing[2], auto_format=True)
-        cosines = [DSfloat(value, auto_format=True) for value in orientation(volume)]
-        dataset.ImageOrientationPatient = MultiValue(DSfloat, cosines)
-    if not classic:
-        _share_grid(dataset)
-    if "PatientAge" in dataset and not AGE.fullmatch(str(dataset.PatientAge)):
-        del dataset.PatientAge
-    for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime"):
-        if keyword not in dataset:
-            setattr(dataset, keyword, "")
-    for keyword in ("AccessionNumber", "ReferringPhysicianName"):
-        if keyword not in dataset:
-            setattr(dataset, keyword, "")
-    return dataset
+def _geometry(chosen: ChosenVolume, frames: Sequence[FrameHeader]) -> Geometry:
+    """The source's own numbers where they agree with the volume's matrix, otherwise the matrix's."""
+    lps = LPS @ chosen.volume.world
+    lengths = np.linalg.norm(lps[:3, :3], axis=0)
+    axes = lps[:3, :3] / lengths
+    orientation = tuple(float(value) for value in axes[:, :2].T.ravel())
+    stated = next((frame for frame in frames if frame.orientation is not None), FrameHeader())
+    if stated.orientation is not None and np.allclose(stated.orientation, orientation, atol=1e-4):
+        orientation = _orthonormal(stated.orientation)
+    pixel_spacing = (float(lengths[1]), float(lengths[0]))
+    if stated.pixel_spacing is not None and np.allclose(stated.pixel_spacing, pixel_spacing, rtol=1e-4):
+        pixel_spacing = stated.pixel_spacing
+    between = float(abs(np.dot(np.cross(orientation[:3], orientation[3:]), lps[:3, 2])))
+    positions = []
+    for index, frame in enumerate(frames):
+        fitted = lps[:3, 3] + index * lps[:3, 2]
+        own = None if frame.position is None else np.asarray(frame.position)
+        near = own is not None and np.linalg.norm(own - fitted) <= POSITION_TOLERANCE * lengths[2]
+        chosen_position = own if near and own is not None else fitted
+        positions.append((float(chosen_position[0]), float(chosen_position[1]), float(chosen_position[2])))
+    thickness = next((frame.slice_thickness for frame in frames if frame.slice_thickness), None)
+    return Geometry(orientation, tuple(positions), pixel_spacing, thickness or between, between)
 
 
-def _share_grid(dataset: Dataset) -> None:
-    """Spacing and orientation that an enhanced object repeats frame by frame, also where the encoder looks for them."""
-    if not dataset.get("SharedFunctionalGroupsSequence"):
-        dataset.SharedFunctionalGroupsSequence = [Dataset()]
-    shared, first = dataset.SharedFunctionalGroupsSequence[0], dataset.PerFrameFunctionalGroupsSequence[0]
-    for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
-        if keyword not in shared and keyword in first:
-            setattr(shared, keyword, first[keyword].value)
+def _orthonormal(stated: Sequence[float]) -> tuple[float, ...]:
+    """The stated directions, as they are where they are orthogonal unit vectors to six digits."""
+    axes: NDArray[np.float64] = np.asarray(stated, dtype=np.float64).reshape(2, 3)
+    if not np.allclose(axes @ axes.T, np.eye(2), atol=1e-6):
+        row = axes[0] / np.linalg.norm(axes[0])
+        column = axes[1] - np.dot(axes[1], row) * row
+        axes = np.stack([row, column / np.linalg.norm(column)])
+    return tuple(float(value) for value in axes.ravel())
+
+
+def library_image(sources: Sources, volume: SourceVolume) -> Dataset:
+    """A source image as the Image Library wants it (TID 1602): with its plane at the top level, also where an enhanced
+    object keeps it in functional groups."""
+    image = Dataset()
+    image.update(sources.datasets[0])
+    if sources.enhanced:
+        image.PixelSpacing = [DSfloat(value, auto_format=True) for value in (volume.spacing[1], volume.spacing[0])]
+        image.SliceThickness = DSfloat(volume.spacing[2], auto_format=True)
+        image.ImageOrientationPatient = [DSfloat(value, auto_format=True) for value in orientation(volume)]
+        position = slice_position(volume, sources.slices[0])
+        image.ImagePositionPatient = [DSfloat(value, auto_format=True) for value in position]
+    return image

@@ -1,33 +1,38 @@
-"""UIDs that are the same however often a run is encoded (PS3.5 B.2: `2.25.` and a UUID)."""
+"""UIDs that follow from what they name (PS3.5 B.2: `2.25.` and a UUID as a decimal number)."""
 
 from __future__ import annotations
 
-import uuid
+from uuid import UUID, uuid5
 
-from vp_node.results.model import RunIdentity
-
-NAMESPACE = uuid.UUID("5b0f0f0a-6d0c-5f0e-9c55-0e5a7c1d8a11")
+_NAMESPACE = UUID("6f0c6a0e-5d0f-5c36-9b0b-2f6f1a3f7d11")
 
 
-def result_uid(identity: RunIdentity, role: str) -> str:
-    """For one object or series of a run: `seg v1`, `sr`, `derived derived-1 17`…"""
-    return _uid("result", identity.run_id, role)
+def uid_of(*parts: str) -> str:
+    """A UID for these parts, always the same."""
+    return f"2.25.{uuid5(_NAMESPACE, '|'.join(parts)).int}"
 
 
-def tracking_uid(patient_key: str, structure: str, side: str) -> str:
-    """The same structure of the same patient keeps it, from session to session and run to run."""
-    return _uid("tracking", patient_key, structure, side)
+def object_uid(run_id: str, role: str) -> str:
+    """UID of a series or instance of a run.
+
+    Args:
+        run_id: follows from the study, the prompt's version, the model's hash and the input's digest
+            (`vp_node.runs.identity`), so that it stands for all of them; and what a later run knows of this one.
+        role: tells the objects of a run apart: `sr/instance`, `seg/<volume>/series`…
+    """
+    return uid_of("run", run_id, role)
+
+
+def tracking_uid(patient_key: str, structure: str, side: str, ordinal: int = 1) -> str:
+    """The same for the same structure of the same patient, in every session and whatever was asked."""
+    return uid_of("tracking", patient_key, structure, side, str(ordinal))
 
 
 def device_uid(model_hash: str) -> str:
-    """Of the algorithm as a device: changes whenever the weights change (IHE AIR)."""
-    return _uid("device", model_hash)
+    """Device UID (0018,1002): changes whenever the weights change."""
+    return uid_of("device", model_hash)
 
 
 def frame_of_reference_uid(series_instance_uid: str) -> str:
-    """For a source series that has none."""
-    return _uid("frame of reference", series_instance_uid)
-
-
-def _uid(*parts: str) -> str:
-    return f"2.25.{uuid.uuid5(NAMESPACE, chr(0).join(parts)).int}"
+    """For a source series that states none."""
+    return uid_of("frame-of-reference", series_instance_uid)
