@@ -116,6 +116,7 @@ KNOWN = ("hippocampus", "brainstem", "lateral ventricle", "white matter lesion")
         ("volume of the hippocampi please", "hippocampus", "right"),
         ("how large is the lateral ventrical on the right?", "lateral ventricle", "right"),
         ("segment WMHs", "white matter lesion", ""),
+        ("locate the left hippocampus center of mass", "hippocampus", "left"),
         ("highlight the hippocampus within the right hemisphere", "hippocampus", "right"),
     ],
 )

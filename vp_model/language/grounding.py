@@ -20,7 +20,7 @@ ALIKE = 0.82
 """Share of letters in order at which a mistyped term is still recognised."""
 NO_STRUCTURE = re.compile(
     r"\b(with)?in(side)? the (left|right) (cerebral )?hemisphere\b"
-    r"|\bskull[- ]?strip(ped|ping)?\b|\bspace[- ]occupying\b"
+    r"|\bskull[- ]?strip(ped|ping)?\b|\bspace[- ]occupying\b|\bcent(er|re) of mass\b"
 )
 """Phrases that hold a structure's name without asking for it."""
 

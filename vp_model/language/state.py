@@ -30,8 +30,8 @@ def feedback_text(output: str) -> str:
 
 
 def clean(text: str) -> str:
-    """Text that cannot be mistaken for a special token, on one line."""
-    return " ".join(text.replace("<", " ").replace(">", " ").split())[:MAXIMUM_PROMPT_CHARACTERS]
+    """Text that cannot be mistaken for a special token, on one line, in lower case: α need not learn capitals."""
+    return " ".join(text.lower().replace("<", " ").replace(">", " ").split())[:MAXIMUM_PROMPT_CHARACTERS]
 
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:
