@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -13,7 +14,9 @@ from sqlalchemy.orm import Session
 from vp_node.database.models import Instance, Prompt, PromptVersion, Series, Study
 from vp_node.prompts.conditions import And, Comparison, Not, Or, Value
 from vp_node.prompts.definition import PromptDefinition
+from vp_node.prompts.errors import PromptError
 
+LOG = logging.getLogger(__name__)
 SHOWN_VALUES = 3
 PRIVATE_FIELDS = frozenset({"patient_age", "patient_sex"})
 """Explanations do not quote them."""
@@ -81,7 +84,17 @@ def matching_versions(session: Session, study: Study) -> tuple[PromptVersion, ..
         return ()
     facts = facts_of(session, study)
     current = [prompt.versions[-1] for prompt in prompts if prompt.versions]
-    return tuple(version for version in current if match(PromptDefinition.from_json(version.definition), facts).matched)
+    return tuple(version for version in current if _applies(version, facts))
+
+
+def _applies(version: PromptVersion, facts: StudyFacts) -> bool:
+    """A stored definition that can no longer be read leaves out its prompt, and no other."""
+    try:
+        definition = PromptDefinition.from_json(version.definition)
+    except PromptError as error:
+        LOG.error("The prompt %r, version %d, is left out: %s", version.prompt.name, version.number, error)
+        return False
+    return match(definition, facts).matched
 
 
 def _judge(condition: And | Or | Not | Comparison, facts: StudyFacts) -> MatchResult:
