@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,13 +20,30 @@ from vp_node.studies.frames import frame_headers
 Severity = Literal["error", "warning"]
 
 _REQUIRED = (
-    "SOPInstanceUID StudyInstanceUID SeriesInstanceUID Modality Manufacturer ManufacturerModelName SoftwareVersions "
-    "DeviceSerialNumber SeriesNumber InstanceNumber ContentDate ContentTime"
-).split()
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "Modality",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "SoftwareVersions",
+    "DeviceSerialNumber",
+    "SeriesNumber",
+    "InstanceNumber",
+    "ContentDate",
+    "ContentTime",
+)
 _MAY_BE_EMPTY = (
-    "PatientID PatientName PatientBirthDate PatientSex StudyDate StudyTime StudyID AccessionNumber "
-    "ReferringPhysicianName"
-).split()
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
 POSITION_TOLERANCE_MM = 0.01
 
 
@@ -43,7 +60,7 @@ Problem = tuple[str, str]
 """Rule and what is wrong, without patient data."""
 
 
-def check(path: Path) -> list[Finding]:
+def check_file(path: Path) -> list[Finding]:
     """What is wrong with a file, as far as it can be seen in it alone. Empty: nothing."""
     try:
         dataset = dcmread(path)
@@ -55,14 +72,14 @@ def check(path: Path) -> list[Finding]:
     return [_finding(rule, detail) for rule, detail in (*_common(dataset), *kind(dataset))]
 
 
-def check_with_sources(path: Path, sources: dict[str, Path]) -> list[Finding]:
-    """`check`, and whether the object fits the images that it was made from.
+def check_with_sources(path: Path, sources: Mapping[str, Path]) -> list[Finding]:
+    """`check_file`, and whether the object fits the images that it was made from.
 
     Args:
         path: of the object.
         sources: path of each source image by SOP Instance UID; those that are not given are not compared.
     """
-    findings = check(path)
+    findings = check_file(path)
     if any(finding.rule in ("readable", "class") for finding in findings):
         return findings
     dataset = dcmread(path)
@@ -101,6 +118,8 @@ def _common(dataset: Dataset) -> Iterator[Problem]:
             values = element.value if element.VM > 1 else [element.value]
             if not all(UID(value).is_valid for value in values):
                 yield "uid", element.keyword
+        if element.keyword == "CodeValue" and len(str(element.value)) > 16:
+            yield "code-length", str(element.value)
         if element.VR in ("LO", "SH", "PN", "LT", "ST", "UT", "UC") and "\ufffd" in str(element.value):
             yield "text", element.keyword
     equipment = dataset.get("ContributingEquipmentSequence") or []
@@ -123,6 +142,16 @@ def _segmentation(dataset: Dataset) -> Iterator[Problem]:
         yield "segments", "the numbers have gaps"
     yield from _segments(dataset, segments)
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    listed = {
+        str(item.ReferencedSOPInstanceUID)
+        for series in dataset.get("ReferencedSeriesSequence") or []
+        for item in series.ReferencedInstanceSequence
+    }
+    if _named_sources(groups) - listed:
+        yield "derivation", "a frame names an image that Referenced Series does not list"
+    tracking = [str(item.get("TrackingUID")) for item in segments]
+    if len(set(tracking)) != len(tracking):
+        yield "segment-codes", "two segments have one Tracking UID"
     used = set()
     for group in groups:
         # One segment alone may be named for all frames at once.
@@ -144,7 +173,16 @@ def _segmentation(dataset: Dataset) -> Iterator[Problem]:
         yield "present", "FrameOfReferenceUID"
 
 
-def _segments(dataset: Dataset, segments: list[Dataset]) -> Iterator[Problem]:
+def _named_sources(groups: Sequence[Dataset]) -> set[str]:
+    return {
+        str(item.ReferencedSOPInstanceUID)
+        for group in groups
+        for derivation in group.get("DerivationImageSequence") or []
+        for item in derivation.get("SourceImageSequence") or []
+    }
+
+
+def _segments(dataset: Dataset, segments: Sequence[Dataset]) -> Iterator[Problem]:
     model = _model_of(dataset)
     for item in segments:
         for keyword in (
@@ -217,7 +255,7 @@ _KINDS: dict[str, Callable[[Dataset], Iterator[Problem]]] = {
 }
 
 
-def _against(dataset: Dataset, headers: dict[str, Dataset]) -> Iterator[Problem]:
+def _against(dataset: Dataset, headers: Mapping[str, Dataset]) -> Iterator[Problem]:
     own = [header for header in headers.values() if header.StudyInstanceUID == dataset.StudyInstanceUID]
     if not own:
         yield "same-study", "none of the sources is of its study"
@@ -230,7 +268,7 @@ def _against(dataset: Dataset, headers: dict[str, Dataset]) -> Iterator[Problem]
         yield from _frames_on_sources(dataset, headers)
 
 
-def _frames_on_sources(dataset: Dataset, headers: dict[str, Dataset]) -> Iterator[Problem]:
+def _frames_on_sources(dataset: Dataset, headers: Mapping[str, Dataset]) -> Iterator[Problem]:
     for group in dataset.PerFrameFunctionalGroupsSequence:
         for derivation in group.get("DerivationImageSequence") or []:
             for item in derivation.get("SourceImageSequence") or []:

@@ -35,7 +35,7 @@ DERIVATIONS = {
     "median intensity": Code("373099004", "SCT", "Median"),
     "SD intensity": Code("386136009", "SCT", "Standard Deviation"),
 }
-"""CID 7464, for intensities: what is measured is the intensity, and how many voxels became one number is its derivation."""
+"""CID 7464, for intensities: what is measured is the intensity; how it became one number is its derivation."""
 _INTENSITY = {
     "MR": Code("110852", "DCM", "MR signal intensity"),
     "CT": Code("112031", "DCM", "Attenuation Coefficient"),

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import CTImageStorage, MRImageStorage
-from pydicom.valuerep import DS
+from pydicom.valuerep import DSfloat
 
 from vp_model.outcome import DerivedVolume
 from vp_node.results.codes import private
@@ -25,12 +25,34 @@ from vp_node.results.stamping import stamp
 from vp_node.results.uids import object_uid
 
 _ACQUISITION = (
-    "ScanningSequence SequenceVariant ScanOptions MRAcquisitionType RepetitionTime EchoTime EchoTrainLength "
-    "InversionTime TriggerTime SequenceName MagneticFieldStrength FlipAngle ImagingFrequency ImagedNucleus "
-    "NumberOfAverages KVP ConvolutionKernel GantryDetectorTilt ContrastBolusAgent BodyPartExamined PatientPosition "
-    "AcquisitionDate AcquisitionTime PositionReferenceIndicator LossyImageCompression LossyImageCompressionRatio "
-    "LossyImageCompressionMethod"
-).split()
+    "ScanningSequence",
+    "SequenceVariant",
+    "ScanOptions",
+    "MRAcquisitionType",
+    "RepetitionTime",
+    "EchoTime",
+    "EchoTrainLength",
+    "InversionTime",
+    "TriggerTime",
+    "SequenceName",
+    "MagneticFieldStrength",
+    "FlipAngle",
+    "ImagingFrequency",
+    "ImagedNucleus",
+    "NumberOfAverages",
+    "KVP",
+    "ConvolutionKernel",
+    "GantryDetectorTilt",
+    "ContrastBolusAgent",
+    "BodyPartExamined",
+    "PatientPosition",
+    "AcquisitionDate",
+    "AcquisitionTime",
+    "PositionReferenceIndicator",
+    "LossyImageCompression",
+    "LossyImageCompressionRatio",
+    "LossyImageCompressionMethod",
+)
 """What a derived image keeps of how its source was made."""
 _REQUIRED_MR = {
     "ScanningSequence": "RM",
@@ -97,7 +119,7 @@ def _stored(volume: DerivedVolume, modality: str) -> _Stored:
         raise ResultError(f"The derived image {volume.identifier} has values that are no numbers.")
     low, high = float(values.min()), float(values.max())
     whole = modality == "CT" or bool(np.array_equal(values, np.rint(values)))
-    if whole and -32768 <= low and high <= 32767:
+    if whole and low >= -32768 and high <= 32767:
         return _Stored(np.rint(values).astype(np.int16), 1.0, 0.0)
     slope = float(f"{max((high - low) / 65535, 1e-12):.9g}")
     # A slope of few digits may be rounded down: the largest value must still fit.
@@ -181,5 +203,5 @@ def _code(code: Code) -> Dataset:
     return CodedConcept.from_code(code)
 
 
-def _decimals(values: Sequence[float] | NDArray[np.float64]) -> list[DS]:
-    return [DS(float(value), auto_format=True) for value in values]
+def _decimals(values: Sequence[float] | NDArray[np.float64]) -> list[DSfloat]:
+    return [DSfloat(float(value), auto_format=True) for value in values]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from highdicom.sr import (
-    CodedConcept,
     CodeContentItem,
+    CodedConcept,
     Comprehensive3DSR,
     ContainerContentItem,
     DeviceObserverIdentifyingAttributes,
@@ -20,6 +20,7 @@ from highdicom.sr import (
     RelationshipTypeValues,
 )
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as DicomSequence
 from pydicom.sr.codedict import codes
 
 from vp_model.outcome import Outcome
@@ -127,7 +128,7 @@ def _procedure(own: Source) -> CodedConcept:
 def _insert_image_library(root: Dataset, sources: Sequence[Source]) -> None:
     """TID 1600 with what a group shares, and no descriptors for each image: those cost more than all else."""
     library = ContainerContentItem(codes.DCM.ImageLibrary, relationship_type=RelationshipTypeValues.CONTAINS)
-    library.ContentSequence = []
+    groups = []
     for source in sources:
         volume = source.chosen.volume
         group = ContainerContentItem(codes.DCM.ImageLibraryGroup, relationship_type=RelationshipTypeValues.CONTAINS)
@@ -145,8 +146,9 @@ def _insert_image_library(root: Dataset, sources: Sequence[Source]) -> None:
             )
             for header in source.headers
         ]
-        group.ContentSequence = [modality, *images]
-        library.ContentSequence.append(group)
+        group.ContentSequence = DicomSequence([modality, *images])
+        groups.append(group)
+    library.ContentSequence = DicomSequence(groups)
     places = [
         index
         for index, item in enumerate(root.ContentSequence)

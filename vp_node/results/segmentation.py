@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,12 +27,47 @@ from vp_node.results.stamping import stamp
 from vp_node.results.uids import object_uid, tracking_uid, uid_of
 
 _PATIENT_AND_STUDY = (
-    "PatientID PatientName PatientBirthDate PatientSex IssuerOfPatientID OtherPatientIDsSequence PatientAge PatientSize "
-    "PatientWeight EthnicGroup PatientComments PatientIdentityRemoved DeidentificationMethod "
-    "DeidentificationMethodCodeSequence StudyInstanceUID StudyDate StudyTime StudyID StudyDescription AccessionNumber "
-    "IssuerOfAccessionNumberSequence ReferringPhysicianName ProcedureCodeSequence SpecificCharacterSet"
-).split()
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "IssuerOfPatientID",
+    "OtherPatientIDsSequence",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "EthnicGroup",
+    "PatientComments",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "StudyDescription",
+    "AccessionNumber",
+    "IssuerOfAccessionNumberSequence",
+    "ReferringPhysicianName",
+    "ProcedureCodeSequence",
+    "SpecificCharacterSet",
+)
 """Of the Patient and Study modules: what is copied as it stands."""
+_TYPE_2 = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
+
+
+_AGE = re.compile(r"\d{3}[DWMY]")
+"""Age String (PS3.5 6.2)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,10 +182,10 @@ def copy_patient_and_study(header: Dataset, dataset: Dataset) -> None:
     for keyword in _PATIENT_AND_STUDY:
         if keyword in header:
             dataset[keyword] = header[keyword]
-    for keyword in (
-        "PatientID PatientName PatientBirthDate PatientSex StudyDate StudyTime StudyID AccessionNumber "
-        "ReferringPhysicianName"
-    ).split():
+    if not _AGE.fullmatch(str(dataset.get("PatientAge") or "")):
+        # Written otherwise it would make the result invalid; empty it may not be.
+        dataset.pop("PatientAge", None)
+    for keyword in _TYPE_2:
         if keyword not in dataset:
             setattr(dataset, keyword, "")
 

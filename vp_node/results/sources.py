@@ -137,17 +137,3 @@ def _orthonormal(stated: Sequence[float]) -> tuple[float, ...]:
         column = axes[1] - np.dot(axes[1], row) * row
         axes = np.stack([row, column / np.linalg.norm(column)])
     return tuple(float(value) for value in axes.ravel())
-
-
-def library_image(sources: Sources, volume: SourceVolume) -> Dataset:
-    """A source image as the Image Library wants it (TID 1602): with its plane at the top level, also where an enhanced
-    object keeps it in functional groups."""
-    image = Dataset()
-    image.update(sources.datasets[0])
-    if sources.enhanced:
-        image.PixelSpacing = [DSfloat(value, auto_format=True) for value in (volume.spacing[1], volume.spacing[0])]
-        image.SliceThickness = DSfloat(volume.spacing[2], auto_format=True)
-        image.ImageOrientationPatient = [DSfloat(value, auto_format=True) for value in orientation(volume)]
-        position = slice_position(volume, sources.slices[0])
-        image.ImagePositionPatient = [DSfloat(value, auto_format=True) for value in position]
-    return image
