@@ -61,6 +61,7 @@ _REQUIRED_MR = {
     "MRAcquisitionType": "",
     "EchoTime": None,
     "EchoTrainLength": None,
+    "RepetitionTime": None,
 }
 _REQUIRED_CT = {"KVP": None}
 
@@ -141,6 +142,9 @@ def _image(volume: DerivedVolume, k: int, stored: _Stored, source: Source, masks
     for keyword, value in (_REQUIRED_MR if of_source.modality == "MR" else _REQUIRED_CT).items():
         if keyword not in image or (value and not image.get(keyword)):
             setattr(image, keyword, value)
+    if not image.get("BodyPartExamined"):
+        # Without it readers must ask for a laterality (PS3.3 C.7.3.1); this node takes heads only.
+        image.BodyPartExamined = "HEAD"
     image.SOPClassUID = CTImageStorage if of_source.modality == "CT" else MRImageStorage
     image.Modality = of_source.modality
     image.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if of_source.modality == "CT" else "OTHER"]

@@ -27,7 +27,7 @@ from vp_model.outcome import Outcome
 from vp_node.results.equipment import Equipment, add_contributing_equipment
 from vp_node.results.groups import ReportGroups
 from vp_node.results.model import ResultObject, RunIdentity
-from vp_node.results.segmentation import SegmentedVolume, copy_patient_and_study
+from vp_node.results.segmentation import SegmentedVolume, copy_patient_and_study, leave_patient_out
 from vp_node.results.sources import Source
 from vp_node.results.stamping import stamp
 from vp_node.results.uids import object_uid
@@ -159,11 +159,19 @@ def _insert_image_library(root: Dataset, sources: Sequence[Source]) -> None:
 
 def _evidence(given: ReportInput, own: Source) -> list[Dataset]:
     """All that is referred to, those of the run's study first: from them highdicom takes the patient."""
-    headers = {str(header.SOPInstanceUID): header for header in own.headers}
+    headers = {str(header.SOPInstanceUID): _reference(header) for header in own.headers}
     for source in given.sources:
-        headers |= {str(header.SOPInstanceUID): header for header in source.headers}
+        headers |= {str(header.SOPInstanceUID): _reference(header) for header in source.headers}
     made = [item.dataset for item in given.segmented] + [item.dataset for item in given.derived]
     return [*headers.values(), *made]
+
+
+def _reference(header: Dataset) -> Dataset:
+    reference = Dataset()
+    leave_patient_out(reference)
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
+        reference[keyword] = header[keyword]
+    return reference
 
 
 def _name_predecessor(dataset: Dataset, predecessor_run_id: str, study_instance_uid: str) -> None:

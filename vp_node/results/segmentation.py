@@ -190,6 +190,15 @@ def copy_patient_and_study(header: Dataset, dataset: Dataset) -> None:
             setattr(dataset, keyword, "")
 
 
+def leave_patient_out(dataset: Dataset) -> None:
+    """Empties what highdicom would judge: a value that it dislikes it refuses, or quotes in a warning.
+
+    `copy_patient_and_study` puts the true values into the object afterwards.
+    """
+    for keyword in _TYPE_2:
+        setattr(dataset, keyword, "")
+
+
 def _description(segment: Segment, equipment: Equipment) -> SegmentDescription:
     codes = structure_codes(segment.mask.structure, segment.mask.side)
     label = segment.mask.label + (" (experimental)" if segment.mask.experimental else "")
@@ -214,7 +223,7 @@ def _facade(source: Source, index: int, charset: str | list[str]) -> Dataset:
     """
     geometry, first = source.geometry, source.first
     facade = Dataset()
-    copy_patient_and_study(first, facade)
+    leave_patient_out(facade)
     facade.SpecificCharacterSet = charset
     facade.SOPClassUID = MRImageStorage
     facade.SOPInstanceUID = _placeholder(source, index)
@@ -248,6 +257,9 @@ def _refer_to_sources(dataset: Dataset, source: Source) -> None:
         for derivation in group.DerivationImageSequence:
             kept = []
             for item in derivation.get("SourceImageSequence", ()):
+                if item.ReferencedSOPInstanceUID not in slices:
+                    kept.append(item)  # shared with the frame of another segment: it already refers to its source
+                    continue
                 reference = source.reference(slices[item.ReferencedSOPInstanceUID])
                 if reference.is_missing:
                     continue
@@ -258,7 +270,8 @@ def _refer_to_sources(dataset: Dataset, source: Source) -> None:
                 kept.append(item)
             derivation.SourceImageSequence = DicomSequence(kept)
         if not any(item.SourceImageSequence for item in group.DerivationImageSequence):
-            del group.DerivationImageSequence
+            # Type 2: there, and empty.
+            group.DerivationImageSequence = DicomSequence([])
     instances = {frame.sop_instance_uid: frame for frame in source.chosen.volume.frames if not frame.is_missing}
     items = []
     for frame in instances.values():
