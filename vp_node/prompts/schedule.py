@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -67,8 +67,11 @@ class Schedule(BaseModel):
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, value: str) -> str:
-        if value and value not in available_timezones():
-            raise ValueError(f"{value[:64]!r} is no time zone that this machine knows; write it as in Europe/Berlin")
+        try:
+            ZoneInfo(value or "UTC")
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            message = f"{value[:64]!r} is no time zone that this machine knows; write it as in Europe/Berlin"
+            raise ValueError(message) from None
         return value
 
     @model_validator(mode="after")
