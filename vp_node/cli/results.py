@@ -231,15 +231,24 @@ def _print_answer(found: dict[str, Any], outcome: Outcome, objects: list[dict[st
 
 
 def _pictures(node: OpenNode, run_id: str, outcome: Outcome, folder: Path) -> list[Path]:
-    """Draws the masks on the images that the run took."""
+    """Draws the masks on the images that the run took: one picture for each volume with masks."""
     from vp_node.database.models import Run
+    from vp_node.results.codes import structure_codes
     from vp_node.results.rendering import render_overlay
     from vp_node.runs.choosing import gathered_volumes
+    from vp_node.studies.pixels import load_voxels
 
     with node.sessions() as session:
         volumes = gathered_volumes(session, session.get_one(Run, run_id), node.data_folder)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{run_id[:8]}.png"
-    with working("Drawing …"):
-        render_overlay(outcome, volumes, path)
-    return [path]
+    paths = []
+    for chosen in volumes:
+        masks = [mask for mask in outcome.masks if mask.volume == chosen.name]
+        if not masks:
+            continue
+        path = folder / f"{run_id[:8]}-{chosen.name}.png"
+        drawn = [(mask.label, structure_codes(mask.structure, mask.side).color, mask.voxels) for mask in masks]
+        with working(f"Drawing {chosen.name} …"):
+            render_overlay(load_voxels(chosen.volume), chosen.volume.world, drawn, path)
+        paths.append(path)
+    return paths
