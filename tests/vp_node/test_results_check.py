@@ -59,6 +59,10 @@ def _moved(dataset: Dataset) -> None:
     dataset.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0].ImagePositionPatient = [0, 0, 0]
 
 
+def _no_rows(dataset: Dataset) -> None:
+    del dataset.Rows
+
+
 def _source_series(dataset: Dataset) -> None:
     dataset.SeriesInstanceUID = dataset.ReferencedSeriesSequence[0].SeriesInstanceUID
 
@@ -73,6 +77,7 @@ def _source_series(dataset: Dataset) -> None:
         (_gap, "segments"),
         (_bad_uid, "uid"),
         (_moved, "on-source"),
+        (_no_rows, "malformed"),
         (_source_series, "own-series"),
     ],
 )

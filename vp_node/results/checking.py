@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -64,12 +65,12 @@ def check_file(path: Path) -> list[Finding]:
     """What is wrong with a file, as far as it can be seen in it alone. Empty: nothing."""
     try:
         dataset = dcmread(path)
-    except (InvalidDicomError, EOFError, OSError) as error:
+    except (InvalidDicomError, EOFError, OSError, ValueError, struct.error) as error:
         return [_finding("readable", type(error).__name__)]
     kind = _KINDS.get(str(dataset.get("SOPClassUID", "")))
     if kind is None:
         return [_finding("class", "it is another")]
-    return [_finding(rule, detail) for rule, detail in (*_common(dataset), *kind(dataset))]
+    return [_finding(rule, detail) for rule, detail in (*_judged(_common, dataset), *_judged(kind, dataset))]
 
 
 def check_with_sources(path: Path, sources: Mapping[str, Path]) -> list[Finding]:
@@ -85,6 +86,17 @@ def check_with_sources(path: Path, sources: Mapping[str, Path]) -> list[Finding]
     dataset = dcmread(path)
     headers = {uid: dcmread(source, stop_before_pixels=True) for uid, source in sources.items()}
     return [*findings, *(_finding(rule, detail) for rule, detail in _against(dataset, headers))]
+
+
+def _judged(rule: Callable[[Dataset], Iterator[Problem]], dataset: Dataset) -> list[Problem]:
+    """What the rules say; an object that is too broken to be judged breaks one by that."""
+    problems: list[Problem] = []
+    try:
+        for problem in rule(dataset):
+            problems.append(problem)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        problems.append(("malformed", type(error).__name__))
+    return problems
 
 
 @cache
