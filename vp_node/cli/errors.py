@@ -29,6 +29,8 @@ EXPECTED = {
     "vp_node.runs.control.RunControlError": REFUSED,
     "vp_node.service.ServiceError": FAILURE,
     "vp_node.compute.failure.ComputeFailure": FAILURE,
+    "vp_node.cli.drawing.DrawingError": FAILURE,
+    "vp_node.runs.states.RunFailure": FAILURE,
     "vp_model.checkpoint.CheckpointError": FAILURE,
 }
 """By qualified name, so that showing help imports none of them. Their messages are written for people."""

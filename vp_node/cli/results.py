@@ -91,7 +91,7 @@ def show(
         if not found["outcome_folder"] or not (folder / OUTCOME_FILE).is_file():
             raise CommandError(f"Run {found['run']} is {found['state']} and has no answer. {found['reason']}".strip())
         outcome = Outcome.load(folder)
-        pictures = _pictures(node, found["run"], outcome, output) if output is not None else []
+        pictures = _pictures(node, found["run"], folder, output) if output is not None else []
         objects = [{**item, "path": node.data_folder / item["path"]} for item in found["results"]]
     if as_json:
         print_json({**found, "results": objects, "outcome": outcome.summary(), "pictures": pictures})
@@ -230,25 +230,14 @@ def _print_answer(found: dict[str, Any], outcome: Outcome, objects: list[dict[st
     say("Made by software, for research use, unverified.")
 
 
-def _pictures(node: OpenNode, run_id: str, outcome: Outcome, folder: Path) -> list[Path]:
+def _pictures(node: OpenNode, run_id: str, outcome: Path, folder: Path) -> list[Path]:
     """Draws the masks on the images that the run took: one picture for each volume with masks."""
+    from vp_node.cli.drawing import draw
     from vp_node.database.models import Run
-    from vp_node.results.codes import structure_codes
-    from vp_node.results.rendering import render_overlay
     from vp_node.runs.choosing import gathered_volumes
-    from vp_node.studies.pixels import load_voxels
 
     with node.sessions() as session:
         volumes = gathered_volumes(session, session.get_one(Run, run_id), node.data_folder)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for chosen in volumes:
-        masks = [mask for mask in outcome.masks if mask.volume == chosen.name]
-        if not masks:
-            continue
-        path = folder / f"{run_id[:8]}-{chosen.name}.png"
-        drawn = [(mask.label, structure_codes(mask.structure, mask.side).color, mask.voxels) for mask in masks]
-        with working(f"Drawing {chosen.name} …"):
-            render_overlay(load_voxels(chosen.volume), chosen.volume.world, drawn, path)
-        paths.append(path)
-    return paths
+    with working("Drawing …"):
+        return draw(outcome, volumes, folder, short(run_id), node.config.compute)

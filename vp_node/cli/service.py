@@ -45,17 +45,18 @@ def status(ctx: typer.Context, as_json: JsonOption = False) -> None:
     if as_json:
         print_json({**asdict(found), "ok": found.ok, "workers": workers})
     else:
-        table(
-            workers,
-            (
-                Column("worker", "Worker"),
-                Column("alive", "Alive"),
-                Column("process", "Process", right=True),
-                Column("port", "Port", right=True),
-                Column("at", "Last heard"),
-                Column("model", "Model"),
-            ),
-        )
+        if workers:
+            table(
+                workers,
+                (
+                    Column("worker", "Worker"),
+                    Column("alive", "Alive"),
+                    Column("process", "Process", right=True),
+                    Column("port", "Port", right=True),
+                    Column("at", "Last heard"),
+                    Column("model", "Model"),
+                ),
+            )
         facts(
             (
                 ("studies arriving", str(found.receiving)),
