@@ -89,10 +89,12 @@ class Node:
         return json.loads(self.run(*arguments, "--json").stdout)
 
 
-def make_node(folder: Path, peers: str, **completeness: float) -> Node:
+def make_node(
+    folder: Path, peers: str, port: int | None = None, accept_unknown_peers: bool = False, **completeness: float
+) -> Node:
     """Writes a configuration with quick quiet times; `peers` is TOML."""
     folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
+    port = port or free_port()
     times = {"series_quiet_seconds": 1, "study_quiet_seconds": 2, "check_interval_seconds": 0.5, **completeness}
     settings = "\n".join(f"{key} = {value}" for key, value in times.items())
     (folder / "config.toml").write_text(
@@ -105,6 +107,7 @@ host = "127.0.0.1"
 port = {port}
 ae_titles = ["VOXELPROMPT", "VPSECOND"]
 minimum_free_disk_gb = 0.1
+accept_unknown_peers = {str(accept_unknown_peers).lower()}
 maximum_associations_per_address = 20
 
 [completeness]
