@@ -36,7 +36,7 @@ def write_sample(path: Path, node_name: str, peer_name: str) -> str:
     dataset.Modality, dataset.ConversionType = "OT", "SYN"
     dataset.StudyDescription = dataset.SeriesDescription = "Connection test of VoxelPrompt Node"
     dataset.PatientName, dataset.PatientID = "Test^VoxelPrompt Node", PATIENT_ID
-    dataset.PatientBirthDate, dataset.PatientSex, dataset.PatientOrientation = "", "", ""
+    dataset.PatientBirthDate = dataset.PatientSex = dataset.PatientOrientation = dataset.Laterality = ""
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.Rows = dataset.Columns = SIZE
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
