@@ -123,7 +123,7 @@ def test_a_folder_is_inspected_without_a_configuration(tmp_path: Path, monkeypat
 
 
 @pytest.mark.requirement("vp-node volumes shows volumes whose corners match, or a written reason")
-@pytest.mark.parametrize("case", ["ms12_longitudinal", "ct_philips_tilt_phantom", "ge_localizer_3plane"])
+@pytest.mark.parametrize("case", ["ico_mixed_orientation_noise", "ct_philips_tilt_phantom", "ge_localizer_3plane"])
 def test_volumes_of_a_real_study_say_where_they_lie_or_why_not(node: CliNode, shared_data: Path, case: str) -> None:
     folder = shared_data / "dicom" / case
     paths = sorted((folder / "dicom").rglob("*.dcm"))
