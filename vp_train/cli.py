@@ -69,6 +69,17 @@ def fit(
     print(f"largest error of φ: {error:.4f}")
 
 
+@app.command()
+def card(
+    checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint folder; the bundled one by default.")] = None,
+) -> None:
+    """Writes the model card from what was measured."""
+    from vp_model.checkpoint import open_checkpoint
+    from vp_train.card import write_card
+
+    print(write_card(open_checkpoint(checkpoint)))
+
+
 @evaluate.command("vision")
 def evaluate_vision_command(
     trained: Annotated[Path, typer.Option(help="Output folder of the training.")],

@@ -1,0 +1,105 @@
+"""The model card of a checkpoint, from what was measured: `config.json`, `vision_card.json`, `language_card.json`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vp_model.checkpoint import CARD_FILE, Checkpoint
+
+VISION_CARD, LANGUAGE_CARD = "vision_card.json", "language_card.json"
+
+
+def write_card(checkpoint: Checkpoint) -> Path:
+    """Writes `MODEL_CARD.md` into the checkpoint's folder.
+
+    Raises:
+        FileNotFoundError: the vision network or the language model was not measured.
+    """
+    folder = checkpoint.folder
+    vision = json.loads((folder / VISION_CARD).read_text(encoding="utf-8"))
+    language = json.loads((folder / LANGUAGE_CARD).read_text(encoding="utf-8"))
+    parts = [
+        f"# Model card: {checkpoint.identity.name} {checkpoint.identity.version}",
+        "For research use only. Not a medical device. Made by software, unverified.",
+        _what(checkpoint, vision),
+        _language(language),
+        _accuracy(checkpoint, vision),
+        _data(vision),
+        _limits(vision),
+    ]
+    path = folder / CARD_FILE
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return path
+
+
+def _what(checkpoint: Checkpoint, vision: dict[str, Any]) -> str:
+    run = vision["run"]
+    config = checkpoint.language
+    return (
+        "## What it is\n\n"
+        f"A vision network m ({vision['parameters']:,} parameters, conditions in the read-out, working spacing "
+        f"{checkpoint.vision['working_spacing_mm']:g} mm) and a language model α ({config['layers']} layers, "
+        f"{config['hidden_size']} hidden) after *VoxelPrompt*. m was trained for {run['steps']:,} steps "
+        f"({run['minutes']} minutes, {run['hardware']}, beside other work); α on prompts and target programs, on the "
+        "same machine. The recipe and the commands are in docs/TRAINING.md."
+    )
+
+
+def _language(results: dict[str, Any]) -> str:
+    rows = "\n".join(
+        f"| {kind} | {entry['prompts']} | {_percent(entry['right'])} | {_percent(entry['refused_of_unknown'])} | "
+        f"{_percent(entry['refused_of_good'])} |"
+        for kind, entry in results.items()
+    )
+    return (
+        "## Language\n\n"
+        "Sampled prompts against their target programs, letter by letter. A wrong program is most often a refusal.\n\n"
+        "| | prompts | exactly right | refused of what must be refused | refused of good prompts |\n"
+        f"|---|---|---|---|---|\n{rows}"
+    )
+
+
+def _accuracy(checkpoint: Checkpoint, vision: dict[str, Any]) -> str:
+    scans = vision["real_scans"]
+    names = list(scans)
+    header = "| region | " + " | ".join(names) + " | offered |\n|---|" + "---|" * (len(names) + 1)
+    rows = []
+    for structure in checkpoint.structures:
+        cells = " | ".join(_number(scans[name]["dice"].get(structure.region)) for name in names)
+        offered = "experimental" if structure.experimental else "yes"
+        rows.append(f"| {structure.region} | {cells} | {offered} |")
+    means = "| **mean** | " + " | ".join(_number(scans[name]["mean"]) for name in names) + " | |"
+    lesions = ", ".join(f"{kind}: {_number(value)}" for kind, value in vision["white_matter_lesion"].items())
+    synthetic = json.dumps(vision["synthetic_held_out"])
+    return (
+        "## Accuracy\n\nDice on real scans that were never trained on. Structures marked experimental are so marked in "
+        f"every result.\n\n{header}\n" + "\n".join([*rows, means]) + "\n\n"
+        f"White matter lesions, one patient with MS, Dice by input: {lesions}. An intensity threshold with clean-up "
+        "reaches 0.428 on the same FLAIR.\n\n"
+        f"Synthetic images of held-out heads: `{synthetic}`."
+    )
+
+
+def _data(vision: dict[str, Any]) -> str:
+    trained = "\n".join(
+        f"- {item['name']} ({item['source']}, {item['licence']}): {item['use']}" for item in vision["training_data"]
+    )
+    judged = "\n".join(
+        f"- {item['name']}: {item['source']} ({item['licence']}); {item['reference']}"
+        for item in vision["validation_data"]
+    )
+    return f"## Data\n\nTrained on:\n\n{trained}\n\nJudged on:\n\n{judged}"
+
+
+def _limits(vision: dict[str, Any]) -> str:
+    return "## Limits\n\n" + "\n".join(f"- {line}" for line in vision["limits"])
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.2f}" if isinstance(value, int | float) else "–"
