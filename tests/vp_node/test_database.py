@@ -28,10 +28,8 @@ def postgres() -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'node.sqlite'}"
-    else:
-        url = request.getfixturevalue("postgres")
+    local = f"sqlite:///{tmp_path / 'node.sqlite'}"
+    url = local if request.param == "sqlite" else request.getfixturevalue("postgres")
     made = create_database_engine(url)
     upgrade(made)
     yield made
