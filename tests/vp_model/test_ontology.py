@@ -9,26 +9,108 @@ import pytest
 
 from vp_model.ontology import load_ontology, normalise
 
-PAPER_STRUCTURES = (
-    "brain, dura, skull cavity, cerebrum, cerebral white matter, cerebral cortex, brainstem, cerebellum, ventricular system, "
-    "cerebral spinal fluid, amygdala, nucleus accumbens, hippocampus, thalamus, caudate, putamen, dorsal striatum, "
-    "globus pallidus externus, globus pallidus internus, basal ganglia, hypothalamus, fornix body, fornix crus, "
-    "fornix column, mammillary body, septal nucleus, subthalamic nucleus, habenula, ventral pallidum, extended amygdala, "
-    "red nucleus, anterior commissure, posterior commissure, pars compacta, pars reticulata, parabrachial pigmented nucleus, "
-    "ventral tegmental area, fimbria, septum pellucidum, tectum, pineal gland, superior colliculus, inferior colliculus, "
-    "cerebral peduncle, medullary pyramid, medial lemniscus, superior cerebellar peduncle, middle cerebellar peduncle, "
-    "inferior cerebellar peduncle, cerebellar gray matter, cerebellar white matter, lateral ventricle, "
-    "inferior lateral ventricle, posterior lateral ventricle, anterior lateral ventricle, atrium, third ventricle, "
-    "fourth ventricle, interventricular foramen, cerebral aqueduct, frontal lobe, parietal lobe, temporal lobe, "
-    "occipital lobe, cingulate cortex, insular cortex, anterior cingulate cortex, caudal anterior cingulate cortex, "
-    "rostral anterior cingulate cortex, posterior cingulate cortex, isthmus cingulate cortex, frontal pole, "
-    "middle frontal gyrus, caudal middle frontal gyrus, rostral middle frontal gyrus, superior frontal gyrus, "
-    "inferior frontal gyrus, pars opercularis, pars orbitalis, pars triangularis, lateral orbitofrontal cortex, "
-    "medial orbitofrontal cortex, precentral gyrus, paracentral lobule, inferior parietal lobule, superior parietal lobule, "
-    "supramarginal gyrus, precuneus, postcentral gyrus, entorhinal cortex, fusiform gyrus, parahippocampal gyrus, "
-    "temporal pole, inferior temporal gyrus, middle temporal gyrus, superior temporal gyrus, transverse temporal gyrus, "
-    "cuneus, lingual gyrus, pericalcarine cortex"
-).split(", ")
+PAPER_STRUCTURES = [
+    "brain",
+    "dura",
+    "skull cavity",
+    "cerebrum",
+    "cerebral white matter",
+    "cerebral cortex",
+    "brainstem",
+    "cerebellum",
+    "ventricular system",
+    "cerebral spinal fluid",
+    "amygdala",
+    "nucleus accumbens",
+    "hippocampus",
+    "thalamus",
+    "caudate",
+    "putamen",
+    "dorsal striatum",
+    "globus pallidus externus",
+    "globus pallidus internus",
+    "basal ganglia",
+    "hypothalamus",
+    "fornix body",
+    "fornix crus",
+    "fornix column",
+    "mammillary body",
+    "septal nucleus",
+    "subthalamic nucleus",
+    "habenula",
+    "ventral pallidum",
+    "extended amygdala",
+    "red nucleus",
+    "anterior commissure",
+    "posterior commissure",
+    "pars compacta",
+    "pars reticulata",
+    "parabrachial pigmented nucleus",
+    "ventral tegmental area",
+    "fimbria",
+    "septum pellucidum",
+    "tectum",
+    "pineal gland",
+    "superior colliculus",
+    "inferior colliculus",
+    "cerebral peduncle",
+    "medullary pyramid",
+    "medial lemniscus",
+    "superior cerebellar peduncle",
+    "middle cerebellar peduncle",
+    "inferior cerebellar peduncle",
+    "cerebellar gray matter",
+    "cerebellar white matter",
+    "lateral ventricle",
+    "inferior lateral ventricle",
+    "posterior lateral ventricle",
+    "anterior lateral ventricle",
+    "atrium",
+    "third ventricle",
+    "fourth ventricle",
+    "interventricular foramen",
+    "cerebral aqueduct",
+    "frontal lobe",
+    "parietal lobe",
+    "temporal lobe",
+    "occipital lobe",
+    "cingulate cortex",
+    "insular cortex",
+    "anterior cingulate cortex",
+    "caudal anterior cingulate cortex",
+    "rostral anterior cingulate cortex",
+    "posterior cingulate cortex",
+    "isthmus cingulate cortex",
+    "frontal pole",
+    "middle frontal gyrus",
+    "caudal middle frontal gyrus",
+    "rostral middle frontal gyrus",
+    "superior frontal gyrus",
+    "inferior frontal gyrus",
+    "pars opercularis",
+    "pars orbitalis",
+    "pars triangularis",
+    "lateral orbitofrontal cortex",
+    "medial orbitofrontal cortex",
+    "precentral gyrus",
+    "paracentral lobule",
+    "inferior parietal lobule",
+    "superior parietal lobule",
+    "supramarginal gyrus",
+    "precuneus",
+    "postcentral gyrus",
+    "entorhinal cortex",
+    "fusiform gyrus",
+    "parahippocampal gyrus",
+    "temporal pole",
+    "inferior temporal gyrus",
+    "middle temporal gyrus",
+    "superior temporal gyrus",
+    "transverse temporal gyrus",
+    "cuneus",
+    "lingual gyrus",
+    "pericalcarine cortex",
+]
 
 
 @pytest.mark.requirement("every structure of the paper's appendix B.4 has a name here")
