@@ -39,7 +39,7 @@ def acquire(image: torch.Tensor, axes: tuple[torch.Tensor, torch.Tensor, torch.T
     """Bias field, noise, scaling by a high percentile of the foreground to [0, 1], gamma."""
     bias = smooth_field(chance, chance.number(60.0, 140.0)).at(axes)[0]
     image = image * torch.exp(bias * chance.number(0.0, 0.35))
-    image = image + chance.normal(*image.shape) * chance.number(0.002, 0.05)
+    image = image + chance.normal(*image.shape) * chance.number(0.002, 0.035)
     foreground = image[image > 0.04 * image.max()]
     if foreground.numel() > 100:
         picked = foreground[torch.randint(foreground.numel(), (20000,), generator=chance.generator)]

@@ -15,7 +15,7 @@ import torch
 from vp_train.datasets.labels import Labels, load_labels
 from vp_train.synthesis.chance import Chance
 
-PLAUSIBLE = 0.7
+PLAUSIBLE = 0.85
 """Share of images with a plausible contrast."""
 
 
@@ -74,6 +74,6 @@ def draw_contrast(labels: Labels, chance: Chance, kind: str | None = None) -> Co
         else torch.maximum(means, means[labels.swap]).clamp(min=0.0)
     )
     means[0] = chance.number(0.0, 0.3) if chance.happens(0.1) else 0.0
-    deviations = chance.uniform(0.01, 0.07, count)
+    deviations = chance.uniform(0.01, 0.05, count)
     deviations[0] = 0.01
     return Contrast(kind or "random", means, deviations)

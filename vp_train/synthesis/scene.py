@@ -118,7 +118,7 @@ def render(scene: Scene, labels: Labels, shape: Shape, world: World, chance: Cha
     means = torch.where(scene.removed, contrast.means[0], contrast.means)
     deviations = torch.where(scene.removed, contrast.deviations[0], contrast.deviations)
     image = means[visible] + deviations[visible] * chance.normal(*found.shape)
-    image = average(blur(image, chance.number(0.35, 1.1)), parts)
+    image = average(blur(image, chance.number(0.35, 0.9)), parts)
     image = acquire(image, grid_axes(shape, world, (1, 1, 1)), chance)
     return Image(Placed(image[None, None], world), targets(found, lesion, labels, parts), contrast.kind)
 

@@ -17,7 +17,7 @@ from vp_train.evaluation.curves import plot_curves
 from vp_train.training.recipe import Recipe, bundled_recipe, read_recipe
 from vp_train.training.vision import Learner, averaged, export, load_learner, train
 
-WATCHED_SPACINGS_MM = (3.0, 2.0)
+WATCHED_SPACINGS_MM = (3.0,)
 WATCHED_SCAN = "real_vxm"
 
 
