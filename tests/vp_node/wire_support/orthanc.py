@@ -26,9 +26,7 @@ class OrthancServer:
 
     def ask(self, path: str, body: bytes | None = None) -> bytes:
         """GET, or POST where there is a body."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.http_port}{path}", data=body
-        )
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}{path}", data=body)
         with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310 (loopback)
             found: bytes = answer.read()
         return found
