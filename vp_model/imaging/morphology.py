@@ -7,9 +7,8 @@ the dilation of the background. Beyond the grid there is background.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
@@ -17,7 +16,7 @@ from scipy import fft, ndimage
 from vp_model.imaging.grid import World, spacing
 from vp_model.imaging.region import Region, common_grid, crop_region, empty_region
 
-CONNECTIVITY: Literal[26] = 26
+NEIGHBOURS = np.ones((3, 3, 3), np.bool_)
 """Voxels that share a corner are connected."""
 DIRECT_BALL = 250
 """Voxels of a structuring ball up to which dilation by shifting is faster than by spectrum."""
@@ -168,7 +167,8 @@ def _combine(
 
 def _labels(region: Region) -> NDArray[Any]:
     """Numbers of the connected parts, from 1, in the box of a region."""
-    return cc3d.connected_components(np.ascontiguousarray(region.voxels), connectivity=CONNECTIVITY)
+    labels: NDArray[Any] = ndimage.label(region.voxels, structure=NEIGHBOURS)[0]
+    return labels
 
 
 def _select(region: Region, keep: Callable[[NDArray[np.int64]], NDArray[np.bool_]]) -> Region:
