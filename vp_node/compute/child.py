@@ -4,6 +4,9 @@ The parent writes one JSON object a line to standard input (`{"id", "type", "job
 file) and reads one a line from standard output (`{"id", "event": "progress" | "done" | "failed", …}`). Nothing else is
 written to standard output: what libraries print goes to standard error, which the parent does not keep. When standard
 input ends, the parent is gone and the process ends, whatever it is doing.
+
+Nothing that loads numpy or torch is imported before the process is confined: their thread pools start with them, and a
+process with several threads cannot enter a network namespace of its own without privileges.
 """
 
 from __future__ import annotations
@@ -23,7 +26,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from vp_node.compute.codec import PlanJob, RunJob
 from vp_node.compute.confinement import confine
 from vp_node.compute.failure import FailureKind, place_of
 
@@ -115,6 +117,7 @@ def _run(agent: Any, data: dict[str, Any], progress: Callable[[str], None]) -> d
     import torch
 
     from vp_model.volume import Volume
+    from vp_node.compute.codec import RunJob
     from vp_node.studies.pixels import load_voxels
 
     job = RunJob.from_json(data)
@@ -139,6 +142,8 @@ def _run(agent: Any, data: dict[str, Any], progress: Callable[[str], None]) -> d
 
 
 def _plan(agent: Any, data: dict[str, Any], progress: Callable[[str], None]) -> dict[str, Any]:
+    from vp_node.compute.codec import PlanJob
+
     job = PlanJob.from_json(data)
     return {"plan": asdict(agent.plan(job.prompt, list(job.volumes)))}
 

@@ -128,7 +128,8 @@ def _send_group(peer: Peer, files: Sequence[_File], calling: str, timeout: float
     association = entity.associate(peer.host, peer.port, contexts=contexts, ae_title=peer.ae_title)
     if not association.is_established:
         message = _why_not(association, peer)
-        outcome: SendOutcome = "refused" if _rejected_for_good(association) else "retry"
+        final = _rejected_for_good(association) or _accepts_nothing(association)
+        outcome: SendOutcome = "refused" if final else "retry"
         return [SendReport(file.path, file.sop_instance_uid, None, outcome, message) for file in files]
     try:
         return [_send_one(association, peer, file) for file in files]
@@ -195,14 +196,19 @@ def _rejected_for_good(association: Association) -> bool:
     return association.is_rejected and primitive is not None and primitive.result == 1
 
 
+def _accepts_nothing(association: Association) -> bool:
+    """The peer answered, and took none of the proposed contexts; pynetdicom then aborts."""
+    return bool(association.rejected_contexts) and not association.accepted_contexts
+
+
 def _why_not(association: Association, peer: Peer) -> str:
     where = f"{peer.ae_title} at {peer.host}:{peer.port}"
     if association.is_rejected:
         primitive = association.acceptor.primitive
         reason = primitive.reason_str if primitive is not None else "no reason given"
         return f"{where} rejected the association: {reason}."
+    if _accepts_nothing(association):
+        return f"{where} accepts none of the proposed SOP classes and transfer syntaxes."
     if association.is_aborted and association.acceptor.primitive is not None:
         return f"{where} accepted the association and aborted it."
-    if association.is_aborted:
-        return f"{where} cannot be reached, or closed the connection."
-    return f"{where} accepted none of the proposed SOP classes."
+    return f"{where} cannot be reached, or closed the connection."
