@@ -38,7 +38,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def run(
     prompt: PromptArgument,
     images: Annotated[list[Path], typer.Argument(help="NIfTI files: one or more volumes, of one or more dates.")],
-    out: Annotated[Path, typer.Option(help="Folder for masks, outcome.json and overlay.png.")],
+    out: Annotated[Path, typer.Option(help="Folder for masks, outcome.json and overlay pictures.")],
     dates: DatesOption = "",
     kinds: KindsOption = "",
     checkpoint: CheckpointOption = None,
@@ -51,6 +51,7 @@ def run(
             _stop(f"{path} is no file.", WRONG_USE)
     from vp_model.agent import Agent
     from vp_model.checkpoint import CheckpointError
+    from vp_model.ontology import color_of
     from vp_model.rendering import render_overlay
     from vp_model.volume import read_nifti, write_nifti
 
@@ -73,8 +74,13 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     summary = _written(outcome, files, out, write_nifti)
     (out / "outcome.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
-    if outcome.masks:
-        render_overlay(outcome, volumes, out / "overlay.png")
+    for volume in volumes:
+        drawn = [
+            (mask.label, color_of(mask.structure), mask.voxels) for mask in outcome.masks if mask.volume == volume.name
+        ]
+        if drawn:
+            name = "overlay.png" if len(volumes) == 1 else f"overlay-{volume.name}.png"
+            render_overlay(volume.voxels, volume.world, drawn, out / name)
     _say(summary, as_json)
     raise typer.Exit({"answered": 0, "refused": REFUSED, "failed": FAILED}[outcome.status])
 

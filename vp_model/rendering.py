@@ -1,82 +1,165 @@
-"""An overlay picture of an outcome: three planes through the largest mask of each volume, with a legend."""
+"""An overlay picture of one volume and its masks, for a person to look at: no patient data in it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from nibabel.orientations import apply_orientation, io_orientation
+from numpy.typing import NDArray
+from scipy import ndimage
 
-from vp_model.ontology import load_ontology
-from vp_model.outcome import Mask, Outcome
-from vp_model.volume import Volume
+Color = tuple[int, int, int]
+LabelledMask = tuple[str, Color, NDArray[np.bool_]]
+"""Label, sRGB 0–255, voxels on the volume's grid."""
 
-PLANES = (
-    ("sagittal", 0, ("P", "A", "I", "S")),
-    ("coronal", 1, ("R", "L", "I", "S")),
-    ("axial", 2, ("R", "L", "P", "A")),
-)
-"""Name, axis that is cut, and what stands at the left, right, lower and upper edge (radiological convention)."""
-FALLBACK_COLOR = (255, 200, 0)
+CAPTION = "Made by software, for research use only, not verified by a person"
+OPACITY = 0.4
+_SCALE_BAR_MM = (10, 20, 50, 100)
 
 
-def render_overlay(outcome: Outcome, volumes: Sequence[Volume], path: Path) -> None:
-    """Writes a PNG with a row for each volume that has masks. Axes are those of the voxel grid nearest to RAS.
+@dataclass(frozen=True)
+class _Plane:
+    """An anatomical plane as it is looked at: RAS directions to the right of the picture and to its top.
 
-    The patient's left is on the right side of axial and coronal pictures.
+    Radiological convention: an axial picture is seen from the feet and a coronal one from the front, so that the
+    patient's left is on the right of the picture; a sagittal one is seen from the left, the face to the left.
     """
-    rows = [(volume, [mask for mask in outcome.masks if mask.volume == volume.name]) for volume in volumes]
-    rows = [(volume, masks) for volume, masks in rows if masks]
-    with matplotlib.rc_context({"font.size": 8, "text.color": "white", "axes.facecolor": "black"}):
-        figure = Figure(figsize=(10, 3.4 * len(rows) + 0.5), facecolor="black")
-        axes = figure.subplots(len(rows), 3, squeeze=False)
-        for row, (volume, masks) in zip(axes, rows, strict=True):
-            _row(row, volume, masks)
-        legend = {mask.label: _color(mask) for _, masks in rows for mask in masks}
-        patches = [Patch(color=color, label=label) for label, color in legend.items()]
+
+    name: str
+    right: tuple[int, int]
+    """Axis of RAS and sign."""
+    up: tuple[int, int]
+
+    @property
+    def cut(self) -> int:
+        return 3 - self.right[0] - self.up[0]
+
+
+PLANES = (_Plane("axial", (0, -1), (1, 1)), _Plane("coronal", (0, -1), (2, 1)), _Plane("sagittal", (1, -1), (2, 1)))
+_LETTERS = {(0, 1): "R", (0, -1): "L", (1, 1): "A", (1, -1): "P", (2, 1): "S", (2, -1): "I"}
+
+
+def render_overlay(
+    voxels: NDArray[np.floating], world: NDArray[np.float64], masks: Sequence[LabelledMask], path: Path
+) -> None:
+    """Writes a PNG of three planes through the middle of the largest mask, or of the volume where there is none.
+
+    Each picture is sampled in the anatomical planes of the patient, so that an oblique or tilted volume stands upright
+    and the letters at its edges are true; intensities linearly, masks by their nearest voxel.
+
+    Args:
+        voxels: (w, h, d).
+        world: 4×4, voxel index → RAS mm.
+        masks: drawn in their order.
+        path: of the PNG.
+
+    Raises:
+        ValueError: a mask has another shape than the volume.
+    """
+    for label, _, mask in masks:
+        if mask.shape != voxels.shape:
+            raise ValueError(f"The mask {label!r} has the shape {mask.shape}, the volume {voxels.shape}.")
+    center = _center(voxels.shape, world, masks)
+    low, high = _window(voxels)
+    figure = Figure(figsize=(13, 5.2), facecolor="black")
+    FigureCanvasAgg(figure)
+    for axes, plane in zip(figure.subplots(1, 3), PLANES, strict=True):
+        _draw(axes, plane, voxels, world, masks, center, (low, high))
+    if masks:
         figure.legend(
-            handles=patches, loc="lower center", ncols=4, facecolor="black", frameon=False, labelcolor="white"
+            handles=[Patch(color=_rgb(color), label=label) for label, color in _legend(masks).items()],
+            loc="lower center",
+            bbox_to_anchor=(0.5, 0.045),
+            ncols=min(5, len(masks)),
+            frameon=False,
+            labelcolor="white",
+            fontsize=9,
         )
-        figure.text(0.5, 0.995, "Made by software, for research use, unverified", ha="center", va="top", color="gray")
-        figure.savefig(path, dpi=110, facecolor="black", bbox_inches="tight")
+    figure.text(0.5, 0.015, CAPTION, ha="center", color="gray", fontsize=8)
+    figure.subplots_adjust(left=0.01, right=0.99, top=0.93, bottom=0.15, wspace=0.03)
+    figure.savefig(path, format="png", facecolor="black", metadata={"Software": "voxelprompt-node"})
 
 
-def _row(axes: Sequence[object], volume: Volume, masks: Sequence[Mask]) -> None:
-    orientation = io_orientation(volume.world)
-    image = apply_orientation(volume.voxels, orientation)
-    shown = [(mask, apply_orientation(mask.voxels, orientation)) for mask in masks]
-    spacing = np.asarray(volume.spacing)[np.argsort(orientation[:, 0])]
-    largest = max((voxels for _, voxels in shown), key=lambda voxels: int(voxels.sum()))
-    center = [int(value) for value in np.median(np.argwhere(largest), axis=0)]
-    low, high = np.percentile(image, (1, 99.5))
-    for axis, (name, cut, edges) in zip(axes, PLANES, strict=True):
-        across, up = (index for index in range(3) if index != cut)
-        extent = (0, image.shape[across] * spacing[across], 0, image.shape[up] * spacing[up])
-        plane = image.take(center[cut], axis=cut).T
-        axis.imshow(plane, cmap="gray", vmin=low, vmax=high, origin="lower", extent=extent)  # type: ignore[attr-defined]
-        for mask, voxels in shown:
-            colored = np.zeros((*plane.shape, 4))
-            colored[..., :3] = _color(mask)
-            colored[..., 3] = 0.45 * voxels.take(center[cut], axis=cut).T
-            axis.imshow(colored, origin="lower", extent=extent, interpolation="nearest")  # type: ignore[attr-defined]
-        if edges[0] == "R":
-            axis.invert_xaxis()  # type: ignore[attr-defined]
-        _edges(axis, edges, f"{volume.name} {volume.kind} {volume.visit or ''} {name}")
+def _draw(
+    axes: Axes,
+    plane: _Plane,
+    voxels: NDArray[np.floating],
+    world: NDArray[np.float64],
+    masks: Sequence[LabelledMask],
+    center: NDArray[np.float64],
+    window: tuple[float, float],
+) -> None:
+    points, size = _grid(plane, voxels.shape, world, center)
+    index = (np.linalg.inv(world) @ np.concatenate([points, np.ones((1, points.shape[1]))]))[:3]
+    low, high = window
+    picture = ndimage.map_coordinates(voxels.astype(np.float32), index, order=1, cval=low).reshape(size)
+    colors = np.repeat(np.clip((picture - low) / (high - low), 0, 1)[..., None], 3, axis=-1)
+    for _, color, mask in masks:
+        inside = ndimage.map_coordinates(mask.astype(np.uint8), index, order=0, cval=0).reshape(size).astype(bool)
+        edge = inside & ~ndimage.binary_erosion(inside)
+        colors[inside] = (1 - OPACITY) * colors[inside] + OPACITY * np.asarray(_rgb(color))
+        colors[edge] = _rgb(color)
+    axes.imshow(colors, origin="lower", interpolation="nearest")
+    axes.set_axis_off()
+    axes.set_title(plane.name, color="white", fontsize=10)
+    rows, columns = size
+    marks = (
+        (0.98, 0.5, plane.right),
+        (0.02, 0.5, (plane.right[0], -plane.right[1])),
+        (0.5, 0.97, plane.up),
+        (0.5, 0.03, (plane.up[0], -plane.up[1])),
+    )
+    for x, y, direction in marks:
+        axes.text(
+            x, y, _LETTERS[direction], transform=axes.transAxes, color="white", fontsize=11, ha="center", va="center"
+        )
+    fitting = [length for length in _SCALE_BAR_MM if length <= 0.4 * columns] or [_SCALE_BAR_MM[0]]
+    axes.plot([0.04 * columns, 0.04 * columns + fitting[-1]], [0.07 * rows] * 2, color="white", linewidth=2)
+    axes.text(0.04 * columns, 0.09 * rows, f"{fitting[-1]} mm", color="white", fontsize=8)
 
 
-def _edges(axis: object, edges: tuple[str, str, str, str], title: str) -> None:
-    places = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.02), (0.5, 0.98))
-    for letter, (x, y) in zip(edges, places, strict=True):
-        axis.text(x, y, letter, transform=axis.transAxes, ha="center", va="center", color="yellow")  # type: ignore[attr-defined]
-    axis.set_title(title, color="white")  # type: ignore[attr-defined]
-    axis.set_axis_off()  # type: ignore[attr-defined]
+def _grid(
+    plane: _Plane, shape: tuple[int, ...], world: NDArray[np.float64], center: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], tuple[int, int]]:
+    """RAS points (3, n) of a picture with pixels of 1 mm that shows the whole volume, and its (rows, columns)."""
+    corners = np.array(np.meshgrid(*([-0.5, size - 0.5] for size in shape), indexing="ij")).reshape(3, -1)
+    ras = world[:3, :3] @ corners + world[:3, 3:]
+    low, high = ras.min(axis=1), ras.max(axis=1)
+    across = np.arange(low[plane.right[0]] + 0.5, high[plane.right[0]], 1.0)[:: plane.right[1]]
+    upward = np.arange(low[plane.up[0]] + 0.5, high[plane.up[0]], 1.0)[:: plane.up[1]]
+    points = np.empty((3, len(upward), len(across)))
+    points[plane.right[0]] = across[None, :]
+    points[plane.up[0]] = upward[:, None]
+    points[plane.cut] = center[plane.cut]
+    return points.reshape(3, -1), (len(upward), len(across))
 
 
-def _color(mask: Mask) -> tuple[float, float, float]:
-    structure = load_ontology().structures.get(mask.structure)
-    red, green, blue = structure.color if structure else FALLBACK_COLOR
-    return (red / 255, green / 255, blue / 255)
+def _center(shape: tuple[int, ...], world: NDArray[np.float64], masks: Sequence[LabelledMask]) -> NDArray[np.float64]:
+    """RAS mm of the voxel of the largest mask that lies nearest to its middle."""
+    index = (np.asarray(shape) - 1) / 2
+    largest = max((mask for _, _, mask in masks), key=lambda mask: int(mask.sum()), default=None)
+    if largest is not None and largest.any():
+        inside = np.argwhere(largest)
+        middle = inside.mean(axis=0)
+        index = inside[np.argmin(((inside - middle) ** 2).sum(axis=1))].astype(np.float64)
+    center: NDArray[np.float64] = world[:3, :3] @ index + world[:3, 3]
+    return center
+
+
+def _window(voxels: NDArray[np.floating]) -> tuple[float, float]:
+    low, high = (float(value) for value in np.percentile(voxels, (1, 99.5)))
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def _legend(masks: Sequence[LabelledMask]) -> dict[str, Color]:
+    return {label: color for label, color, mask in masks if mask.any()}
+
+
+def _rgb(color: Color) -> tuple[float, float, float]:
+    return (color[0] / 255, color[1] / 255, color[2] / 255)

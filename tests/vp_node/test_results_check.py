@@ -25,9 +25,9 @@ from tests.vp_node.results_support.cases import (
 from tests.vp_node.results_support.tools import dciodvfy_errors, dsrdump
 from tests.vp_node.studies_support.synthetic import corner_distance
 from vp_model.outcome import DerivedVolume
+from vp_model.rendering import render_overlay
 from vp_node.results import check, check_file, check_with_sources
 from vp_node.results.checking import rules
-from vp_node.results.rendering import render_overlay
 from vp_node.studies.pixels import load_voxels
 
 

@@ -146,4 +146,13 @@ def load_ontology() -> Ontology:
     )
 
 
+FALLBACK_COLOR = (255, 200, 0)
+
+
+def color_of(name: str) -> tuple[int, int, int]:
+    """Display colour of a region by its name in an outcome, which may be no name of the ontology."""
+    structure = load_ontology().structures.get(name)
+    return structure.color if structure is not None else FALLBACK_COLOR
+
+
 SIDE_CODES: Mapping[str, Code] = load_ontology().side_codes

@@ -82,9 +82,9 @@ def main() -> None:
 
 def _draw(job: dict[str, Any]) -> list[str]:
     from vp_model.outcome import Outcome
+    from vp_model.rendering import render_overlay
     from vp_node.compute.codec import volume_from_json
     from vp_node.results.codes import structure_codes
-    from vp_node.results.rendering import render_overlay
     from vp_node.studies.pixels import load_voxels
 
     outcome = Outcome.load(Path(job["outcome"]))
