@@ -46,6 +46,6 @@ def _has_address(host: str, address: str) -> bool:
         return True
     try:
         found = socket.getaddrinfo(host, None)
-    except OSError:
+    except (OSError, UnicodeError):  # unknown, or no name that could be one
         return False
     return address in {str(entry[4][0]).removeprefix("::ffff:") for entry in found}

@@ -2,8 +2,8 @@
 
 pynetdicom reads as many bytes as the header of a PDU claims (up to 4 GiB), waits without limit for the rest of one, and
 counts associations only once A-ASSOCIATE-RQ came. `ConnectionGuard` wraps each connection's reading when it opens: a
-PDU that claims more than the limit, or that does not arrive in time, closes the connection; so does the connection
-that exceeds what one address may hold.
+PDU that claims more than the limit, or that does not arrive in time, closes the connection; so does a message that
+collects more in memory than any command set needs, and the connection that exceeds what one address may hold.
 """
 
 from __future__ import annotations
@@ -15,9 +15,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from vp_node.dicom.incoming import bytes_in_memory
+
 LOG = logging.getLogger(__name__)
 
 READ_SIZE = 1 << 16
+MAXIMUM_MESSAGE_BYTES = 1 << 20
+"""In memory: the node offers no service that takes a data set there, and a command set is a few hundred bytes."""
 
 
 class ConnectionGuard:
@@ -45,7 +49,7 @@ class ConnectionGuard:
             self._open[address] += 1
             too_many = self._open[address] > self._per_address
         event.assoc.vp_guarded_address = address
-        wrapped.recv = self._bounded(connection)
+        wrapped.recv = self._bounded(connection, event.assoc)
         if too_many:
             LOG.warning("A connection was closed: its address holds more than %d.", self._per_address)
             wrapped.close()
@@ -61,12 +65,15 @@ class ConnectionGuard:
             if self._open[address] <= 0:
                 del self._open[address]
 
-    def _bounded(self, connection: Any) -> Callable[[int], bytearray]:
+    def _bounded(self, connection: Any, association: Any) -> Callable[[int], bytearray]:
         def recv(count: int) -> bytearray:
             """Reads `count` bytes, as `AssociationSocket.recv` does; its caller expects OSError of a failure."""
             if count > self._maximum:
                 LOG.warning("A connection was closed: a PDU claimed %d bytes, more than %d.", count, self._maximum)
                 raise OSError("the PDU claims more than the limit")
+            if bytes_in_memory(association) > MAXIMUM_MESSAGE_BYTES:
+                LOG.warning("A connection was closed: a message took more than %d bytes.", MAXIMUM_MESSAGE_BYTES)
+                raise OSError("the message takes more memory than the limit")
             data = bytearray()
             deadline = time.monotonic() + self._seconds
             try:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
-import shutil
 import struct
-import tempfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from vp_node.config import Config
@@ -29,7 +27,9 @@ from vp_node.database.models import Association, now
 from vp_node.dicom.access import refusal
 from vp_node.dicom.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from vp_node.dicom.guard import ConnectionGuard
-from vp_node.intake.digest import dataset_digest
+from vp_node.dicom.incoming import IncomingFile, Overflow, remove_unfinished
+from vp_node.intake.digest import dataset_digest, inflated_size
+from vp_node.intake.own import has_marks_of_a_result
 from vp_node.intake.recovery import recover
 from vp_node.intake.store import INCOMING_FOLDER, Arrival, Stored, patient_identity, store
 from vp_node.operations.audit import record
@@ -43,8 +43,10 @@ DOES_NOT_MATCH_SOP_CLASS = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 """Statuses of the Storage Service (PS3.4 B.2.3)."""
 
-REJECTED_PERMANENT, SERVICE_USER = 1, 1
+REJECTED_PERMANENT, SERVICE_USER, NO_REASON = 1, 1, 1
 GIGABYTE = 1e9
+MAXIMUM_INFLATED_BYTES = 256 << 20
+"""Of a deflated data set, which pydicom inflates in memory."""
 ERROR_COMMENT_LENGTH = 64
 
 
@@ -78,8 +80,10 @@ class Listener:
         """
         recover(self._sessions, self._config.node.data_folder)
         self._incoming.mkdir(parents=True, exist_ok=True)
-        _stream_data_sets_into(self._incoming)
         dicom = self._config.dicom
+        _stream_data_sets_into(
+            self._incoming, dicom.maximum_instance_gb * GIGABYTE, dicom.minimum_free_disk_gb * GIGABYTE
+        )
         entity = AE(ae_title=dicom.ae_titles[0])
         entity.maximum_associations = dicom.maximum_associations
         # A margin for the headers of PDVs: the guard counts whole PDUs.
@@ -118,7 +122,12 @@ class Listener:
         requestor = event.assoc.requestor
         primitive = requestor.primitive
         calling, called = primitive.calling_ae_title.strip(), primitive.called_ae_title.strip()
-        reason = refusal(self._config, calling, called, requestor.address or "")
+        try:
+            reason = refusal(self._config, calling, called, requestor.address or "")
+        except Exception:
+            # pynetdicom logs what a handler raises, and goes on to accept.
+            event.assoc.acse.send_reject(REJECTED_PERMANENT, SERVICE_USER, NO_REASON)
+            raise
         if reason is None:
             return
         event.assoc.acse.send_reject(REJECTED_PERMANENT, SERVICE_USER, reason.diagnostic)
@@ -160,16 +169,17 @@ class Listener:
 
     def _connection_closed(self, event: Any) -> None:
         self._guard.closed(event)
+        remove_unfinished(event.assoc)
         # Neither released nor aborted: the network went away.
         self._ended(event, "aborted")
 
     def _store(self, event: Any) -> int | Dataset:
         path = Path(event.dataset_path)
-        free = shutil.disk_usage(self._config.node.data_folder).free / GIGABYTE
-        if free < self._config.dicom.minimum_free_disk_gb:
-            LOG.error("An instance was refused: only %.1f GB of disk are free.", free)
+        overflow = event.request._dataset_file.overflow
+        if overflow is Overflow.DISK_FULL:
+            LOG.error("An instance was refused: less disk is free than dicom.minimum_free_disk_gb.")
             return _failure(OUT_OF_RESOURCES, "The node's disk is nearly full; try again later")
-        if path.stat().st_size > self._config.dicom.maximum_instance_gb * GIGABYTE:
+        if overflow is Overflow.TOO_LARGE:
             LOG.warning("An instance was refused: it is larger than dicom.maximum_instance_gb.")
             return _failure(CANNOT_UNDERSTAND, "The instance is larger than this node accepts")
         try:
@@ -184,6 +194,9 @@ class Listener:
         except OSError as error:
             LOG.error("An instance could not be written: %s.", error.strerror)
             return _failure(OUT_OF_RESOURCES, "The node could not write the instance; try again later")
+        except DataError:
+            LOG.warning("An instance was refused: the database cannot hold one of its values.")
+            return _failure(CANNOT_UNDERSTAND, "A value is too long, too large or holds a NUL character")
         except SQLAlchemyError as error:
             LOG.error("An instance could not be indexed: %s.", type(error).__name__)
             return _failure(OUT_OF_RESOURCES, "The node could not index the instance; try again later")
@@ -192,8 +205,12 @@ class Listener:
         return SUCCESS
 
     def _arrival(self, event: Any, path: Path) -> Arrival:
-        header, dataset = _read(path)
         request = event.request
+        syntax = UID(event.context.transfer_syntax)
+        most = min(self._config.dicom.maximum_instance_gb * GIGABYTE, MAXIMUM_INFLATED_BYTES)
+        if syntax.is_deflated and inflated_size(path, int(most)) > most:
+            raise HeaderError("The data set is larger than this node accepts once it is inflated.")
+        header, dataset = _read(path)
         if (
             header.sop_instance_uid != request.AffectedSOPInstanceUID
             or header.sop_class_uid != request.AffectedSOPClassUID
@@ -211,6 +228,7 @@ class Listener:
             called_ae_title=requestor.primitive.called_ae_title.strip(),
             address=requestor.address or "",
             association_id=getattr(event.assoc, "vp_association_id", None),
+            own_result=has_marks_of_a_result(dataset),
         )
 
 
@@ -271,13 +289,13 @@ def _failure(status: int, comment: str) -> Dataset:
     return response
 
 
-def _stream_data_sets_into(folder: Path) -> None:
-    """Makes pynetdicom write data sets to files in `folder` as they arrive, instead of holding them in memory.
+def _stream_data_sets_into(folder: Path, maximum_bytes: float, minimum_free_bytes: float) -> None:
+    """Makes pynetdicom write data sets to bounded files in `folder` as they arrive, instead of holding them in memory.
 
     pynetdicom has one switch for the whole process, and no argument for the folder: files in the system's temporary
     folder could not be renamed into the node's if that lies on another disk.
     """
     _config.STORE_RECV_CHUNKED_DATASET = True
     pynetdicom.dimse_messages.NamedTemporaryFile = functools.partial(  # type: ignore[assignment]
-        tempfile.NamedTemporaryFile, dir=folder
+        IncomingFile, folder, maximum_bytes, minimum_free_bytes
     )

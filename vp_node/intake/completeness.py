@@ -67,7 +67,7 @@ def close_whole_studies(sessions: sessionmaker[Session], config: Config, now: da
     closed = []
     for study_id in waiting:
         with sessions.begin() as session:
-            study = session.get_one(Study, study_id)
+            study = session.get_one(Study, study_id, with_for_update=True)
             if study.state != StudyState.RECEIVING:
                 continue
             decision = decide(facts_of(session, study), config.completeness, now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +26,29 @@ def dataset_digest(path: Path) -> str:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def inflated_size(path: Path, at_most: int) -> int:
+    """Bytes of a deflated data set (PS3.5 A.5) once inflated, counted until they are more than `at_most`.
+
+    Damage is not judged here: what cannot be inflated counts as far as it goes.
+
+    Raises:
+        ValueError: the file does not begin like a Part 10 file.
+    """
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    size = 0
+    with path.open("rb") as file:
+        _skip_meta(file)
+        try:
+            while size <= at_most and not inflate.eof:
+                compressed = inflate.unconsumed_tail or file.read(CHUNK_BYTES)
+                if not compressed:
+                    break
+                size += len(inflate.decompress(compressed, CHUNK_BYTES))
+        except zlib.error:
+            return size
+    return size
 
 
 def _skip_meta(file: BinaryIO) -> None:

@@ -49,6 +49,8 @@ class Arrival:
     called_ae_title: str
     address: str
     association_id: int | None = None
+    own_result: bool = False
+    """By its marks; what the index knows as a result of this node is one without them."""
 
 
 def patient_identity(dataset: Dataset) -> tuple[str, str]:
@@ -97,7 +99,7 @@ def _index(session: Session, arrival: Arrival, relative: Path, target: Path) -> 
     if any(instance.digest == arrival.digest for instance in known):
         _count(session, arrival)
         return Stored.IDENTICAL
-    own = session.scalar(select(Result.id).where(Result.sop_instance_uid == header.sop_instance_uid)) is not None
+    own = arrival.own_result or _is_known_result(session, header)
     move_durably(arrival.path, target)
     session.add(
         Instance(
@@ -132,9 +134,16 @@ def _index(session: Session, arrival: Arrival, relative: Path, target: Path) -> 
     return Stored.CONFLICT if known else Stored.NEW
 
 
+def _is_known_result(session: Session, header: InstanceHeader) -> bool:
+    return session.scalar(select(Result.id).where(Result.sop_instance_uid == header.sop_instance_uid)) is not None
+
+
 def _study(session: Session, arrival: Arrival, moment: datetime) -> Study:
     header = arrival.header
-    study = session.scalars(select(Study).where(Study.study_instance_uid == header.study_instance_uid)).one_or_none()
+    # Locked, where the database locks rows: the study must not be closed between this look at its state and the commit.
+    study = session.scalars(
+        select(Study).where(Study.study_instance_uid == header.study_instance_uid).with_for_update()
+    ).one_or_none()
     if study is not None:
         return study
     patient = session.scalars(select(Patient).where(Patient.key == header.patient_key)).one_or_none()
@@ -204,10 +213,18 @@ def _count(session: Session, arrival: Arrival) -> None:
 
 def move_durably(source: Path, target: Path) -> None:
     """Renames a synced file to its place; the name is on the disk when this returns."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(target.parent)
     _sync(source)
     source.replace(target)
     _sync(target.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    """With its parents; the names of those that are new are on the disk when this returns."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
 
 
 def _sync(path: Path) -> None:
