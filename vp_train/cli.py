@@ -33,12 +33,15 @@ def vision(
     recipe: Annotated[str, typer.Option(help="A bundled recipe's name, or a JSON file.")] = "compact",
     minutes: MinutesOption = 60.0,
     threads: int | None = None,
+    begin: Annotated[
+        Path | None, typer.Option("--from", help="Folder of weights to begin from, also of another width.")
+    ] = None,
 ) -> None:
     """Trains the vision network on synthetic images, with a table of conditions."""
     from vp_train.training.run import find_recipe, train_vision
 
     say = partial(print, flush=True)
-    train_vision(find_recipe(recipe), data, out, validation, minutes, 6.0, threads, say)
+    train_vision(find_recipe(recipe), data, out, validation, minutes, 6.0, threads, say, begin)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn import functional
 
 from tests.vp_train.heads import head
 from vp_model.vision import config as vision_config
@@ -20,9 +21,19 @@ from vp_train.training import vision
 from vp_train.training.condition import ConditionTable
 from vp_train.training.examples import draw_example
 from vp_train.training.joint import Emitted, JointExample, joint_step
-from vp_train.training.loss import segmentation_loss, soft_dice
+from vp_train.training.loss import segmentation_loss, soft_dice, whole_map_loss
 from vp_train.training.recipe import Recipe, Scale, bundled_recipe, read_recipe
-from vp_train.training.vision import Learner, averaged, export, load_learner, save_learner, train, train_step
+from vp_train.training.vision import (
+    Learner,
+    averaged,
+    begin_from,
+    export,
+    load_learner,
+    new_learner,
+    save_learner,
+    train,
+    train_step,
+)
 
 TINY = VisionConfig(
     (4, 8, 8), conditioning="readout", interaction_size=8, interaction_heads=2, encoding_size=5, reference="axis"
@@ -221,3 +232,43 @@ def test_conditions_that_a_language_model_has_learned_stay_as_they_are(tmp_path:
     assert torch.equal(learner.table.vectors, before)
     assert not torch.equal(key.weight, weight)
     assert torch.equal(learner.average["table.vectors"], before)
+
+
+def test_the_whole_map_loss_is_dice_with_a_softmax_against_a_background_of_nothing_and_has_its_gradient() -> None:
+    generator = torch.Generator().manual_seed(4)
+    logits = torch.randn(6, 5, 6, 7, generator=generator, dtype=torch.float64).requires_grad_()
+    targets = torch.rand(6, 5, 6, 7, generator=generator, dtype=torch.float64)
+    targets[:4] /= 5
+    targets[1] = 0
+    weights = torch.tensor([1, 1, 2, 1, 1, 3], dtype=torch.float64)
+    loss, mean = whole_map_loss(logits, targets, 4, 0.7, weights)
+    (gradient,) = torch.autograd.grad(loss, logits)
+
+    dice = soft_dice(logits, targets)
+    present = torch.tensor([1, 0, 1, 1, 1, 1], dtype=torch.float64)
+    structures = torch.cat([torch.zeros_like(logits[:1]), logits[:4]])
+    share = torch.cat([1 - targets[:4].sum(dim=0, keepdim=True), targets[:4]])
+    entropy = -(functional.log_softmax(structures, dim=0) * share).sum(dim=0).mean()
+    entropy = entropy + functional.binary_cross_entropy_with_logits(logits[4:], targets[4:])
+    expected = 1 - (dice * present * weights).sum() / (present * weights).sum() + 0.7 * entropy
+    (expected_gradient,) = torch.autograd.grad(expected, logits)
+
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(gradient, expected_gradient)
+    torch.testing.assert_close(mean, (dice.detach() * present).sum() / 5)
+
+
+def test_a_learner_that_begins_from_narrower_weights_sees_what_they_saw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow = new_learner(RECIPE)
+    export(narrow, tmp_path)
+    wider = replace(TINY, channels=(8, 12, 8))
+    monkeypatch.setattr(vision, "preset", lambda _: wider)
+    wide = new_learner(RECIPE)
+    begin_from(wide, tmp_path)
+    images, _ = draw_example([head()], RECIPE, 0)
+    placed = [image.placed for image in images[:1]]
+    with torch.no_grad():
+        before, after = averaged(narrow)[0](placed, narrow.table(1)), wide.network(placed, wide.table(1))
+    torch.testing.assert_close(after[0], before[0], atol=0.05, rtol=0.0)

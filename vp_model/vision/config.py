@@ -20,6 +20,8 @@ class VisionConfig:
         channels: output channels of each level, finest first; its length is the number of levels.
         depth: convolutions at each level below the finest; 1 is the paper's, each further one is a residual.
         readout_hidden: width of a residual perceptron on the finest features before the read-out; 0, the paper's, none.
+        readout_size: features that the perceptron hands to the read-out, in place of the finest level's; 0 makes the
+            perceptron a residual on these. Wider than the finest level, it tells more structures apart.
         interaction: how volumes of a set exchange features at every level but the finest: the paper's `attention`, or
             the `mean` and `max` reductions of C.6; `none` leaves the volumes alone.
         interaction_size: hidden size of the interaction transformer.
@@ -38,6 +40,7 @@ class VisionConfig:
     channels: tuple[int, ...]
     depth: int = 1
     readout_hidden: int = 0
+    readout_size: int = 0
     interaction: Interaction = "attention"
     interaction_size: int = 32
     interaction_heads: int = 4
@@ -56,6 +59,8 @@ class VisionConfig:
             raise ValueError("The interaction's hidden size must be a multiple of its number of heads.")
         if self.depth < 1:
             raise ValueError("Every level has at least one convolution.")
+        if self.readout_size and not self.readout_hidden:
+            raise ValueError("A read-out of its own size needs a perceptron before it: set readout_hidden.")
         if self.interaction_from < 1:
             raise ValueError("The finest level does not interact: interaction_from must be at least 1.")
         if self.conditioning != "readout" and self.interaction == "none":

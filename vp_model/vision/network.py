@@ -80,19 +80,22 @@ class ReadOut(nn.Module):
 
     def __init__(self, channels: int, config: VisionConfig) -> None:
         super().__init__()
-        self.plain = nn.Conv3d(channels, 1, 1) if config.conditioning != "readout" else nn.Identity()
-        self.key = nn.Linear(config.condition_size, channels + 1) if config.conditioning == "readout" else None
+        size = config.readout_size or channels
+        self.plain = nn.Conv3d(size, 1, 1) if config.conditioning != "readout" else nn.Identity()
+        self.key = nn.Linear(config.condition_size, size + 1) if config.conditioning == "readout" else None
         self.hidden = None
+        self.residual = not config.readout_size
         if config.readout_hidden:
             self.hidden = nn.Sequential(
-                nn.Conv3d(channels, config.readout_hidden, 1), nn.SiLU(), nn.Conv3d(config.readout_hidden, channels, 1)
+                nn.Conv3d(channels, config.readout_hidden, 1), nn.SiLU(), nn.Conv3d(config.readout_hidden, size, 1)
             )
-            start_at_nothing(self.hidden[-1])
+            if self.residual:
+                start_at_nothing(self.hidden[-1])
 
     def forward(self, x: torch.Tensor, phi: torch.Tensor) -> torch.Tensor:
         """(b, c, w, h, d) and one volume's φ (k, d) → logits (k, w, h, d), b being 1 or k."""
         if self.hidden is not None:
-            x = x + self.hidden(x)
+            x = x + self.hidden(x) if self.residual else self.hidden(x)
         if self.key is not None:
             key = self.key(phi)
             weighed: torch.Tensor = key[:, :-1] @ x[0].flatten(1) + key[:, -1:]

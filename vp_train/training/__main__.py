@@ -17,6 +17,7 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="state, curves and export; an existing state is resumed"
     )
+    parser.add_argument("--from", dest="begin", type=Path, help="folder of weights to begin from, of any width")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--watch-minutes", type=float, default=6.0)
     parser.add_argument("--threads", type=int)
@@ -30,6 +31,7 @@ def main() -> None:
         options.watch_minutes,
         options.threads,
         partial(print, flush=True),
+        options.begin,
     )
 
 

@@ -15,7 +15,7 @@ from vp_train.datasets.maps import load_subjects, split
 from vp_train.evaluation.anatomy import score_anatomy, score_lesions
 from vp_train.evaluation.curves import plot_curves
 from vp_train.training.recipe import Recipe, bundled_recipe, read_recipe
-from vp_train.training.vision import Learner, averaged, export, load_learner, train
+from vp_train.training.vision import Learner, averaged, begin_from, export, load_learner, train
 
 WATCHED_SPACINGS_MM = (3.0,)
 WATCHED_SCAN = "real_vxm"
@@ -58,6 +58,7 @@ def train_vision(
     watch_minutes: float = 6.0,
     threads: int | None = None,
     say: Callable[[str], None] = print,
+    begin: Path | None = None,
 ) -> Learner:
     """Train m (or go on with the state in `out`) and export it.
 
@@ -65,12 +66,15 @@ def train_vision(
         data: folder of label maps, `synthseg_*_seg.nii.gz`.
         out: gets state, curves, `vision.safetensors` and `condition_table.safetensors`.
         validation: folder of real scans with references, never trained on.
+        begin: folder of weights to begin from where `out` holds no state yet.
         minutes: after which training stops, resumable; a file `stop` in `out` or SIGTERM stops it earlier.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     subjects, held_out = split(load_subjects(data, out / "cache"))
     learner = load_learner(recipe, out)
+    if begin is not None and learner.step == 0:
+        begin_from(learner, begin)
     say(f"step {learner.step} of {recipe.steps}; {len(subjects)} subjects, {len(held_out)} held out")
 
     def watch(current: Learner) -> None:

@@ -18,21 +18,23 @@ from pathlib import Path
 from types import FrameType
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from vp_model.vision.config import preset
 from vp_model.vision.network import VisionNetwork
+from vp_model.vision.weights import FILE as VISION_FILE
 from vp_model.vision.weights import save_vision
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import Subject
 from vp_train.synthesis.chance import Chance
 from vp_train.training.condition import ConditionTable
 from vp_train.training.examples import SEED_STRIDE, draw_example
-from vp_train.training.loss import segmentation_loss
+from vp_train.training.loss import segmentation_loss, whole_map_loss
 from vp_train.training.recipe import Recipe
 
 STATE = "state.pt"
 STOP = "stop"
+TABLE_FILE = "condition_table.safetensors"
 
 
 @dataclass(eq=False)
@@ -57,7 +59,8 @@ class Learner:
 def new_learner(recipe: Recipe) -> Learner:
     torch.manual_seed(recipe.seed)
     config = preset(recipe.preset)
-    network = VisionNetwork(config)
+    # Channels last saves oneDNN the reordering around each convolution: a third of a step's time on a CPU.
+    network = VisionNetwork(config).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     table = ConditionTable(load_labels().targets, config.condition_size)
     optimizer = torch.optim.AdamW(
         [*network.parameters(), *table.parameters()], lr=recipe.rate, weight_decay=recipe.weight_decay
@@ -65,6 +68,37 @@ def new_learner(recipe: Recipe) -> Learner:
     learner = Learner(network, table, optimizer, {})
     learner.average = {name: value.detach().clone() for name, value in learner.parameters().items()}
     return learner
+
+
+def begin_from(learner: Learner, folder: Path) -> None:
+    """Give a new learner what the weights of an export or checkpoint folder hold, also where its layers are of another
+    width: channels that both have are copied, channels that only the new one has start as they were drawn but are not
+    yet read by the copied ones, and channels that it has no more are left out.
+
+    Raises:
+        FileNotFoundError: the folder lacks `vision.safetensors` or `condition_table.safetensors`.
+    """
+    weights = {name: value.to(torch.float32) for name, value in load_file(folder / VISION_FILE).items()}
+    vectors = load_file(folder / TABLE_FILE)["vectors"]
+    with torch.no_grad():
+        for name, parameter in learner.network.named_parameters():
+            if name in weights and weights[name].ndim == parameter.ndim:
+                if name.startswith("read_out.key."):  # its last row weighs no feature: it is the bias
+                    parameter.zero_()
+                    copy_overlap(weights[name][:-1], parameter[:-1])
+                    copy_overlap(weights[name][-1:], parameter[-1:])
+                else:
+                    copy_overlap(weights[name], parameter)
+        learner.table.vectors.copy_(vectors)
+    learner.average = {name: value.detach().clone() for name, value in learner.parameters().items()}
+
+
+def copy_overlap(source: torch.Tensor, target: torch.Tensor) -> None:
+    """Copy the block that both tensors have; inputs (dimension 1) that only `target` has get no weight in its rows."""
+    block = tuple(slice(0, min(a, b)) for a, b in zip(source.shape, target.shape, strict=True))
+    if target.ndim > 1:
+        target[block[0], source.shape[1] :] = 0.0
+    target[block] = source[block]
 
 
 def train_step(learner: Learner, subjects: Sequence[Subject], recipe: Recipe) -> float:
@@ -80,7 +114,9 @@ def train_step(learner: Learner, subjects: Sequence[Subject], recipe: Recipe) ->
     logits = learner.network([image.placed for image in images], phi)
     weights = torch.tensor([recipe.emphasis.get(name, 1.0) for name in learner.table.names])
     results = [
-        segmentation_loss(found, image.targets, recipe.cross_entropy, weights)
+        whole_map_loss(found, image.targets, load_labels().structures, recipe.softmax, weights)
+        if recipe.softmax
+        else segmentation_loss(found, image.targets, recipe.cross_entropy, weights)
         for found, image in zip(logits, images, strict=True)
     ]
     loss = torch.stack([loss for loss, _ in results]).mean()
@@ -149,7 +185,7 @@ def export(learner: Learner, folder: Path) -> None:
     network, table = averaged(learner)
     save_vision(network, folder)
     phi = table()[:, 0].detach().contiguous()
-    save_file({"phi": phi, "vectors": table.vectors.detach().contiguous()}, folder / "condition_table.safetensors")
+    save_file({"phi": phi, "vectors": table.vectors.detach().contiguous()}, folder / TABLE_FILE)
 
 
 def train(
