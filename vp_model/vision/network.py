@@ -18,9 +18,8 @@ from torch.nn import functional
 
 from vp_model.geometry import Placed, pool, upsample_to
 from vp_model.vision.config import VisionConfig
+from vp_model.vision.convolution import KERNEL, Convolution
 from vp_model.vision.interaction import Interaction
-
-KERNEL = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +40,8 @@ class Up(nn.Module):
 
     def __init__(self, below: int, skip: int, out: int) -> None:
         super().__init__()
-        self.from_below = nn.Conv3d(below, out, KERNEL, padding=1)
-        self.from_skip = nn.Conv3d(skip, out, KERNEL, padding=1, bias=False)
+        self.from_below = Convolution(below, out)
+        self.from_skip = Convolution(skip, out, bias=False)
         bound = (KERNEL**3 * (below + skip)) ** -0.5  # the initialisation of one convolution over both
         for parameter in (*self.from_below.parameters(), *self.from_skip.parameters()):
             nn.init.uniform_(parameter, -bound, bound)
@@ -63,9 +62,7 @@ class Refinement(nn.Module):
     def __init__(self, channels: int, config: VisionConfig) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.GroupNorm(channels // config.group, channels) for _ in range(config.depth - 1))
-        self.convolutions = nn.ModuleList(
-            nn.Conv3d(channels, channels, KERNEL, padding=1) for _ in range(config.depth - 1)
-        )
+        self.convolutions = nn.ModuleList(Convolution(channels, channels) for _ in range(config.depth - 1))
         for convolution in self.convolutions:
             start_at_nothing(convolution)
 
@@ -111,8 +108,7 @@ class VisionNetwork(nn.Module):
         self.config = config
         widths = config.channels
         self.down = nn.ModuleList(
-            nn.Conv3d(1 if level == 0 else widths[level - 1], width, KERNEL, padding=1)
-            for level, width in enumerate(widths)
+            Convolution(1 if level == 0 else widths[level - 1], width) for level, width in enumerate(widths)
         )
         self.down_norm = nn.ModuleList(nn.GroupNorm(width // config.group, width) for width in widths)
         self.up = nn.ModuleList(

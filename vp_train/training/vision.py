@@ -13,6 +13,7 @@ import csv
 import signal
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -27,10 +28,11 @@ from vp_model.vision.weights import save_vision
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import Subject
 from vp_train.synthesis.chance import Chance
+from vp_train.synthesis.scene import Image
 from vp_train.training.condition import ConditionTable
 from vp_train.training.examples import SEED_STRIDE, draw_example
 from vp_train.training.loss import segmentation_loss, whole_map_loss
-from vp_train.training.recipe import Recipe
+from vp_train.training.recipe import Recipe, Scale
 
 STATE = "state.pt"
 STOP = "stop"
@@ -101,9 +103,15 @@ def copy_overlap(source: torch.Tensor, target: torch.Tensor) -> None:
     target[block] = source[block]
 
 
-def train_step(learner: Learner, subjects: Sequence[Subject], recipe: Recipe) -> float:
-    """One step: draw, segment every target, update weights and their average. Returns the mean soft Dice."""
-    images, scale = draw_example(subjects, recipe, learner.step)
+def train_step(
+    learner: Learner, subjects: Sequence[Subject], recipe: Recipe, example: tuple[list[Image], Scale] | None = None
+) -> float:
+    """One step: segment every target, update weights and their average. Returns the mean soft Dice.
+
+    Args:
+        example: what `draw_example` gives for this step, where it was drawn beforehand.
+    """
+    images, scale = example or draw_example(subjects, recipe, learner.step)
     for group in learner.optimizer.param_groups:
         group["lr"] = recipe.rate_at(learner.step)
     learner.table.requires_grad_(recipe.table_learns)
@@ -211,12 +219,17 @@ def train(
     previous = signal.signal(signal.SIGTERM, ask)
     started, before = time.monotonic(), learner.seconds
     saved = watched = started
+    # The next example is drawn while the network learns from this one.
+    drawing = ThreadPoolExecutor(1)
+    upcoming = drawing.submit(draw_example, subjects, recipe, learner.step)
     while learner.step < recipe.steps and not asked and not (folder / STOP).exists():
         now = time.monotonic()
         learner.seconds = before + now - started
         if now - started > minutes * 60:
             break
-        train_step(learner, subjects, recipe)
+        example = upcoming.result()
+        upcoming = drawing.submit(draw_example, subjects, recipe, learner.step + 1)
+        train_step(learner, subjects, recipe, example)
         if learner.step % 50 == 0:
             _note(learner, recipe, folder)
         if now - saved > 90:
@@ -225,6 +238,7 @@ def train(
         if watch is not None and now - watched > watch_minutes * 60:
             watch(learner)
             watched = time.monotonic()
+    drawing.shutdown(cancel_futures=True)
     save_learner(learner, folder)
     signal.signal(signal.SIGTERM, previous)
 
