@@ -91,13 +91,26 @@ class ReadOut(nn.Module):
 
     def forward(self, x: torch.Tensor, phi: torch.Tensor) -> torch.Tensor:
         """(b, c, w, h, d) and one volume's φ (k, d) → logits (k, w, h, d), b being 1 or k."""
-        if self.hidden is not None:
-            x = x + self.hidden(x) if self.residual else self.hidden(x)
-        if self.key is not None:
-            key = self.key(phi)
-            weighed: torch.Tensor = key[:, :-1] @ x[0].flatten(1) + key[:, -1:]
-            return weighed.view(-1, *x.shape[-3:])
-        return self.plain(x)[:, 0].expand(phi.shape[0], -1, -1, -1)
+        if self.key is None:
+            x = self._perceived(x)
+            return self.plain(x)[:, 0].expand(phi.shape[0], -1, -1, -1)
+        key = self.key(phi)
+        features = self._perceived(x).flatten(2).squeeze(0)
+        weighed: torch.Tensor = key[:, :-1] @ features + key[:, -1:]
+        return weighed.view(-1, *x.shape[-3:])
+
+    def _perceived(self, x: torch.Tensor) -> torch.Tensor:
+        """What the perceptron makes of the features at each voxel, by matrix products: on a CPU a convolution of kernel 1
+        is far slower.
+        """
+        if self.hidden is None:
+            return x
+        first, _, last = self.hidden
+        tokens = x.movedim(1, -1)  # (b, w, h, d, c): no copy where channels come last in memory
+        inner = functional.silu(functional.linear(tokens, first.weight.flatten(1), first.bias))
+        found = functional.linear(inner, last.weight.flatten(1), last.bias)
+        found = tokens + found if self.residual else found
+        return found.movedim(-1, 1)
 
 
 class VisionNetwork(nn.Module):
