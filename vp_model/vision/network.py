@@ -100,8 +100,8 @@ class ReadOut(nn.Module):
         return weighed.view(-1, *x.shape[-3:])
 
     def _perceived(self, x: torch.Tensor) -> torch.Tensor:
-        """What the perceptron makes of the features at each voxel, by matrix products: on a CPU a convolution of kernel 1
-        is far slower.
+        """What the perceptron makes of each voxel's features, by matrix products: on a CPU a convolution of kernel 1 is
+        far slower.
         """
         if self.hidden is None:
             return x
