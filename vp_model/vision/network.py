@@ -105,12 +105,18 @@ class ReadOut(nn.Module):
         """
         if self.hidden is None:
             return x
-        first, _, last = self.hidden
         tokens = x.movedim(1, -1)  # (b, w, h, d, c): no copy where channels come last in memory
-        inner = functional.silu(functional.linear(tokens, first.weight.flatten(1), first.bias))
-        found = functional.linear(inner, last.weight.flatten(1), last.bias)
+        inner = functional.silu(_each_voxel(self.hidden[0], tokens))
+        found = _each_voxel(self.hidden[2], inner)
         found = tokens + found if self.residual else found
         return found.movedim(-1, 1)
+
+
+def _each_voxel(convolution: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    """A convolution of kernel 1 on (b, w, h, d, c)."""
+    if not isinstance(convolution, nn.Conv3d):
+        raise TypeError("Only convolutions work on each voxel.")
+    return functional.linear(tokens, convolution.weight.flatten(1), convolution.bias)
 
 
 class VisionNetwork(nn.Module):
