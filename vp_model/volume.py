@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import torch
+from nibabel.arrayproxy import ArrayProxy
 from numpy.typing import NDArray
 
 from vp_model.geometry import Shape, spacing
+
+_WORLD_KEY = "voxel_to_ras_mm"
+_COMMENT = 6
+"""Code of a comment among NIfTI's header extensions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,25 +74,75 @@ class Volume:
 def read_nifti(path: Path, kind: str = "unknown", visit: date | None = None, session: int = 0) -> Volume:
     """A 3D NIfTI file as a Volume; NIfTI's world is RAS mm already.
 
+    Values that are no finite numbers become 0 or the type's extremes, as `numpy.nan_to_num` has them at 0.
+
     Raises:
-        ValueError: the file holds more than one volume, or values that are no finite numbers throughout.
+        ValueError: the file holds more than one volume.
+    """
+    stored, world = read_voxels(path)
+    voxels = stored.astype(np.float32)
+    if not np.isfinite(voxels).all():
+        voxels = np.nan_to_num(voxels, nan=0.0, posinf=0.0, neginf=0.0)
+    return Volume(torch.from_numpy(np.ascontiguousarray(voxels))[None], world, kind=kind, visit=visit, session=session)
+
+
+def read_voxels(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    """Voxels (w, h, d) in the type in which they are stored (scaled ones as float64), and index → RAS mm.
+
+    What `write_nifti` wrote comes back as it was, bit by bit: voxels, type and matrix.
+
+    Raises:
+        ValueError: the file holds more than one volume.
     """
     image = nibabel.load(path)
-    voxels = np.asarray(image.dataobj, dtype=np.float32)  # type: ignore[attr-defined]
+    header = image.header
+    proxy: Any = image.dataobj  # type: ignore[attr-defined]
+    unscaled = isinstance(proxy, ArrayProxy) and (proxy.slope, proxy.inter) == (1.0, 0.0)
+    voxels = np.asarray(proxy.get_unscaled() if unscaled else proxy)
     while voxels.ndim > 3 and voxels.shape[-1] == 1:
         voxels = voxels[..., 0]
     if voxels.ndim != 3:
         raise ValueError(
             f"Expected one 3D image in {path.name}, found an array of shape {voxels.shape}: split it first."
         )
-    if not np.isfinite(voxels).all():
-        voxels = np.nan_to_num(voxels, nan=0.0, posinf=0.0, neginf=0.0)
-    world = np.asarray(image.affine, dtype=np.float64)  # type: ignore[attr-defined]
-    return Volume(torch.from_numpy(np.ascontiguousarray(voxels))[None], world, kind=kind, visit=visit, session=session)
+    voxels = voxels.astype(voxels.dtype.newbyteorder("="), copy=False)
+    return voxels, _exact_world(header, np.asarray(image.affine, dtype=np.float64))  # type: ignore[attr-defined]
 
 
 def write_nifti(path: Path, voxels: NDArray[np.generic], world: NDArray[np.float64]) -> None:
-    """Voxels (w, h, d) on `world` as a NIfTI file, millimetres, scanner coordinates."""
-    image = nibabel.Nifti1Image(voxels, world)
+    """Voxels (w, h, d) on `world` as a NIfTI-1 file, millimetres, scanner coordinates.
+
+    The matrix goes into the sform, which holds shear as well; the qform, which cannot, stays empty unless it agrees.
+    An sform has single precision, so the matrix is written in full into a comment too: `read_voxels` takes it from
+    there, any other reader from the sform. Truth values become uint8.
+    """
+    if voxels.dtype == np.bool_:
+        voxels = voxels.astype(np.uint8)
+    image = nibabel.Nifti1Image(voxels, world, dtype=voxels.dtype)
     image.header.set_xyzt_units("mm")
+    image.header.set_slope_inter(1, 0)
+    image.set_sform(world, code="scanner")
+    axes = world[:3, :3] / spacing(world)
+    if np.abs(axes.T @ axes - np.eye(3)).max() < 1e-5:
+        image.set_qform(world, code="scanner")
+    text = json.dumps({_WORLD_KEY: world.tolist()})
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", text.encode()))
     nibabel.save(image, path)
+
+
+def _exact_world(header: Any, affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The matrix of `write_nifti`'s comment, where there is one that the sform agrees with."""
+    for extension in getattr(header, "extensions", ()):
+        if extension.get_code() != _COMMENT:
+            continue
+        content = extension.get_content()
+        text = content.decode("utf-8", "replace") if isinstance(content, bytes) else str(content)
+        if not text.startswith(f'{{"{_WORLD_KEY}"'):
+            continue
+        try:
+            world = np.asarray(json.loads(text.rstrip("\0 "))[_WORLD_KEY], dtype=np.float64)
+        except (ValueError, TypeError, KeyError):
+            continue  # another program's comment, or a broken one: the sform holds the matrix too
+        if world.shape == (4, 4) and np.array_equal(world.astype(np.float32), affine.astype(np.float32)):
+            return world
+    return affine
