@@ -1,0 +1,166 @@
+"""The experiments: their statistics, their tables, and that each runs end to end on made-up heads."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+import typer
+from scipy import stats
+from typer.testing import CliRunner
+
+from tests.vp_train.heads import head
+from vp_model.vision.config import config_from_dict
+from vp_model.volume import Volume
+from vp_train.cli import app
+from vp_train.experiments import anatomy, interaction, lesions, quantities, specialists
+from vp_train.experiments.commands import EXPERIMENTS, settings_of
+from vp_train.experiments.fitting import draw_images, fit, read_fit
+from vp_train.experiments.report import Bars, Report, write_report
+from vp_train.experiments.statistics import cohens_d, compare, summarise
+from vp_train.synthesis.chance import Chance
+
+RUNNER = CliRunner()
+
+
+def tiny(name: str, **changes: Any) -> dict[str, Any]:
+    """Settings that take a second, on the coarsest grid."""
+    settings = copy.deepcopy(settings_of(name, "small"))
+    settings.update(samples=2, **changes)
+    if "fit" in settings:
+        settings["fit"].update(steps=2, spacing_mm=8.0)
+        settings["fit"]["network"].update(channels=[4, 8, 8], interaction_size=8, working_spacing_mm=8.0)
+    return settings
+
+
+def test_a_summary_holds_mean_deviation_and_an_interval_about_the_mean() -> None:
+    values = np.random.default_rng(1).normal(0.8, 0.1, 60).tolist()
+    summary = summarise(values)
+    assert summary.mean == pytest.approx(np.mean(values))
+    assert summary.deviation == pytest.approx(np.std(values, ddof=1))
+    half = 1.96 * summary.deviation / np.sqrt(60)
+    assert summary.low == pytest.approx(summary.mean - half, abs=0.006)
+    assert summary.high == pytest.approx(summary.mean + half, abs=0.006)
+    with pytest.raises(ValueError, match="no value"):
+        summarise([float("nan")])
+
+
+def test_a_comparison_is_paired() -> None:
+    generator = np.random.default_rng(2)
+    base = generator.normal(0.5, 0.3, 30)
+    better = base + generator.normal(0.02, 0.01, 30)
+    compared = compare(better.tolist(), base.tolist())
+    assert compared.p_t == pytest.approx(stats.ttest_rel(better, base).pvalue)
+    assert compared.p_wilcoxon == pytest.approx(stats.wilcoxon(better, base).pvalue)
+    assert "significant" in compared.verdict()
+    assert compare([0.5, 0.5], [0.5, 0.5]).p_t == 1.0
+    with pytest.raises(ValueError, match="Pairs"):
+        compare([0.1], [0.1, 0.2])
+
+
+def test_effect_size_is_the_difference_in_pooled_deviations() -> None:
+    assert cohens_d([2.0, 4.0], [1.0, 3.0]) == pytest.approx(1 / np.sqrt(2))
+
+
+def test_a_report_is_written_for_people_and_for_machines(tmp_path: Path) -> None:
+    bars = Bars(("one", "two"), {"ours": [summarise([0.1, 0.2]), None]}, "Dice")
+    report = Report("name", "Title", "theirs", ("a", "b"), (("1", "2"),), ("a note",), {"steps": 3}, {"x": [1]}, bars)
+    write_report(report, tmp_path)
+    assert "| 1 | 2 |" in (tmp_path / "name.md").read_text()
+    assert json.loads((tmp_path / "name.json").read_text())["values"] == {"x": [1]}
+    assert (tmp_path / "name.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("scale", ["small", "full"])
+def test_every_experiment_has_settings_that_build_its_network(scale: str) -> None:
+    for name in EXPERIMENTS:
+        settings = settings_of(name, scale)
+        if "fit" in settings:
+            config_from_dict(settings["fit"]["network"])
+            assert settings["fit"]["steps"] > 0
+    with pytest.raises(typer.BadParameter):
+        settings_of("nothing", scale)
+
+
+def test_a_fit_learns_and_depends_on_its_seed_alone() -> None:
+    settings = read_fit({**tiny("interaction")["fit"], "steps": 3})
+    first, second = fit(settings, [head()]), fit(settings, [head()])
+    for a, b in zip(first[0].parameters(), second[0].parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_stream_interaction_judges_the_three_variants_on_the_same_sets() -> None:
+    report = interaction.run(tiny("interaction"), [head()], [head()])
+    assert [row[0] for row in report.rows] == ["attention", "max", "mean"]
+    assert {len(values) for scores in report.values["dice"].values() for values in scores.values()} == {2}
+
+
+def test_specialists_are_compared_with_the_one_network_target_by_target() -> None:
+    settings = tiny("specialists", targets=["left cerebral white matter", "right cerebral white matter"])
+    report = specialists.run(settings, [head()], [head()])
+    assert [row[0] for row in report.rows] == settings["targets"]
+
+
+def test_lesion_synthesis_is_switched_off_for_one_of_two_networks(tmp_path: Path) -> None:
+    chance = Chance.seeded(5)
+    image = draw_images(head(), chance, 4.0, 1, "FLAIR")[0]
+    voxels = image.placed.features[0, 0].numpy()
+    nibabel.save(nibabel.Nifti1Image(voxels, image.placed.world), tmp_path / "one_flair.nii.gz")
+    nibabel.save(
+        nibabel.Nifti1Image((voxels > 0.9).astype(np.uint8), image.placed.world), tmp_path / "one_lesion.nii.gz"
+    )
+    report = lesions.run(tiny("lesion-synthesis"), [head()], [head()], tmp_path)
+    assert report.rows[-1][0] == "real: one"
+    assert set(report.values["real"]["one"]) == {"with", "without", "threshold"}
+
+
+def test_the_threshold_finds_bright_spots_within_the_brain_and_no_specks() -> None:
+    generator = np.random.default_rng(0)
+    voxels = generator.normal(100, 5, (40, 40, 40)).astype(np.float32)
+    voxels[10:14, 10:14, 10:14] = 160
+    voxels[30, 30, 30] = 160
+    brain = np.zeros(voxels.shape, dtype=bool)
+    brain[4:36, 4:36, 4:36] = True
+    found = lesions.threshold_lesions(Volume(torch.from_numpy(voxels)[None], np.eye(4)), brain)
+    assert found[11:13, 11:13, 11:13].all()
+    assert not found[30, 30, 30]
+    assert found.sum() < 200
+
+
+def test_whole_brain_says_what_it_needs(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="with its reference"):
+        anatomy.run({}, tmp_path)
+    result = RUNNER.invoke(app, ["experiment", "whole-brain", "--data", str(tmp_path), "--out", str(tmp_path)])
+    assert result.exit_code == 2
+
+
+def test_whole_brain_judges_the_checkpoint_and_another_tool(tmp_path: Path) -> None:
+    shape = (48, 56, 48)
+    ids = np.zeros(shape, dtype=np.int16)
+    ids[8:24, 8:48, 8:40] = 2
+    ids[24:40, 8:48, 8:40] = 41
+    world = np.diag([4.0, 4.0, 4.0, 1.0])
+    for folder in ("scans", "tool"):
+        (tmp_path / folder).mkdir()
+        nibabel.save(nibabel.Nifti1Image(ids, world), tmp_path / folder / "one_seg.nii.gz")
+    nibabel.save(nibabel.Nifti1Image((ids > 0).astype(np.float32), world), tmp_path / "scans/one_t1.nii.gz")
+    report = anatomy.run({}, tmp_path / "scans", others={"perfect": tmp_path / "tool"})
+    assert set(report.values["dice"]["perfect"]["one"].values()) == {1.0}
+    assert report.columns == ("structure", "VoxelPrompt one", "perfect one")
+    assert any("Against perfect" in note for note in report.notes)
+
+
+def test_end_to_end_answers_are_compared_with_the_truth_and_with_code_by_hand() -> None:
+    report = quantities.run({"samples": 1, "spacing_mm": 4.0}, [head()])
+    assert len(report.rows) == len(quantities.QUESTIONS)
+    answered = report.values["errors"]
+    for question in quantities.QUESTIONS:
+        pair = answered[question.prompt]
+        assert len(pair["prompted"]) + report.values["unanswered"][question.prompt] == 1
+        assert all(np.isfinite(value) for value in pair["prompted"])
