@@ -1,34 +1,73 @@
-"""From templates to prompts: slots within slots, synonyms, and the ways in which people write."""
+"""From templates to prompts: slots within slots, synonyms, frames around phrases (paper 3.2, Figure 6).
+
+A task's file in `templates/` holds what can be asked, in four forms: `nouns` ("volume of the {roi}"), `clauses` ("how
+large the {roi} is"), `commands` ("segment the {roi}") and whole `questions`. The first three stand in `frames.json`
+("could you tell me what the {n} is"). Each file has a part to train on and one that is held out, which measures
+generalisation to phrasings never seen.
+"""
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
+from types import MappingProxyType
 
-FOLDER = Path(__file__).parent
+from vp_train.prompts.data import frames, phrases, slots, task_names
+from vp_train.prompts.noise import with_noise
+from vp_train.prompts.surroundings import surrounded
+from vp_train.prompts.tidy import tidy
+
 SLOT = re.compile(r"\{([a-z][a-z\- ]*)\}")
 OPTIONAL = re.compile(r"\[([^\[\]]*)\]")
 MAXIMUM_DEPTH = 8
-
-
-@cache
-def slots(held_out: bool = False) -> Mapping[str, Sequence[str]]:
-    """Synonyms of each slot: those to train on, or those kept for measuring generalisation."""
-    name = "held_out_slots.json" if held_out else "slots.json"
-    found: dict[str, list[str]] = json.loads((FOLDER / name).read_text(encoding="utf-8"))
-    return found
+FORMS: Mapping[str, str] = MappingProxyType({"nouns": "{n}", "clauses": "{c}", "commands": "{v}"})
+"""Forms that stand in frames, with the place that a frame has for them."""
+UNFRAMED = 0.3
+"""Share of framed phrases that are used as they are: terse, as in a work list."""
+HELD_OUT_SYNONYMS = 0.5
+"""Share of held-out synonyms where a slot has some, in held-out prompts."""
 
 
 @cache
 def templates(held_out: bool = False) -> Mapping[str, Sequence[str]]:
-    """Templates of each task."""
-    name = "held_out_templates.json" if held_out else "templates.json"
-    found: dict[str, list[str]] = json.loads((FOLDER / name).read_text(encoding="utf-8"))
-    return found
+    """All templates of each task: its questions, and its phrases in all of their frames."""
+    found: dict[str, list[str]] = {}
+    for task in task_names():
+        known = phrases(task, held_out)
+        found[task] = list(known.get("questions", ()))
+        for form, place in FORMS.items():
+            found[task] += [
+                frame.replace(place, text) for text in known.get(form, ()) for frame in frames(held_out)[form]
+            ]
+    return MappingProxyType(found)
+
+
+def draw_template(task: str, chance: random.Random, held_out: bool = False, avoid: Sequence[str] = ()) -> str:
+    """A template of a task. Every phrase and question is as likely as any other, whatever the number of frames.
+
+    Args:
+        avoid: words (slots, such as `{adjective}`) that must not stand in it.
+    """
+    known = phrases(task, held_out)
+    choices = [(form, text) for form, texts in known.items() for text in texts if not any(w in text for w in avoid)]
+    form, text = chance.choice(choices)
+    if form not in FORMS or chance.random() < UNFRAMED:
+        return text
+    return chance.choice(frames(held_out)[form]).replace(FORMS[form], text)
+
+
+def synonym(slot: str, chance: random.Random, held_out: bool = False) -> str:
+    """A synonym of a slot; a held-out prompt takes a held-out one half of the time, where there are some.
+
+    Raises:
+        KeyError: the slot has no synonyms.
+    """
+    kept = slots(True).get(slot, ())
+    if held_out and kept and chance.random() < HELD_OUT_SYNONYMS:
+        return chance.choice(kept)
+    return chance.choice(slots()[slot])
 
 
 def expand(template: str, values: Mapping[str, str], chance: random.Random, held_out: bool = False) -> str:
@@ -37,45 +76,28 @@ def expand(template: str, values: Mapping[str, str], chance: random.Random, held
     Raises:
         KeyError: a slot has neither value nor synonyms.
     """
+    return fill(template, values, chance, held_out)[0]
+
+
+def fill(
+    template: str, values: Mapping[str, str], chance: random.Random, held_out: bool = False
+) -> tuple[str, frozenset[str]]:
+    """As `expand`; and the names of all slots that were filled."""
     text = template
+    used: set[str] = set()
+
+    def one(match: re.Match[str]) -> str:
+        used.add(match.group(1))
+        return values[match.group(1)] if match.group(1) in values else synonym(match.group(1), chance, held_out)
+
     for _ in range(MAXIMUM_DEPTH):
         text = OPTIONAL.sub(lambda match: match.group(1) if chance.random() < 0.5 else "", text)
         if not SLOT.search(text):
             break
-        text = SLOT.sub(lambda match: _fill(match.group(1), values, chance, held_out), text)
-    return " ".join(text.split())
-
-
-def _fill(slot: str, values: Mapping[str, str], chance: random.Random, held_out: bool) -> str:
-    if slot in values:
-        return values[slot]
-    return chance.choice(slots(held_out)[slot])
+        text = SLOT.sub(one, text)
+    return tidy(text), frozenset(used)
 
 
 def as_people_write(prompt: str, chance: random.Random) -> str:
     """The prompt with another case, punctuation, courtesy, or a typing error, as happens."""
-    if chance.random() < 0.12:
-        prompt = f"{chance.choice(['hi,', 'hello,', 'dear ai,', 'task:', 'question:', 'ok so'])} {prompt}"
-    if chance.random() < 0.15:
-        prompt = _mistyped(prompt, chance)
-    style = chance.random()
-    if style < 0.35:
-        prompt = prompt[:1].upper() + prompt[1:]
-    elif style < 0.40:
-        prompt = prompt.upper()
-    return prompt + chance.choice(["", "", "", ".", "?", "!", " "])
-
-
-def _mistyped(text: str, chance: random.Random) -> str:
-    """One letter lost, doubled or exchanged with its neighbour, in a word long enough to be still recognised."""
-    words = list(re.finditer(r"[A-Za-z]{6,}", text))
-    if not words:
-        return text
-    word = chance.choice(words)
-    index = chance.randrange(word.start() + 1, word.end() - 2)
-    kind = chance.randrange(3)
-    if kind == 0:
-        return text[:index] + text[index + 1 :]
-    if kind == 1:
-        return text[:index] + text[index] + text[index:]
-    return text[:index] + text[index + 1] + text[index] + text[index + 2 :]
+    return with_noise(surrounded(prompt, chance).text, chance)

@@ -7,31 +7,71 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from vp_model.ontology import Structure, load_ontology, normalise
-from vp_train.prompts.expansion import as_people_write, expand, slots, templates
-from vp_train.tasks.scene import Region, Scene, known_structures, sample_scene
+from vp_train.prompts.expansion import draw_template, fill, synonym
+from vp_train.prompts.noise import with_noise
+from vp_train.prompts.surroundings import Surrounded, surrounded, surrounding_word
+from vp_train.tasks.scene import (
+    SEVERAL_VISITS,
+    Region,
+    Scene,
+    known_structures,
+    sample_region,
+    sample_regions,
+    sample_scene,
+)
 
 UNKNOWN_FILE = Path(__file__).parent / "unknown_terms.json"
 SYLLABLES = (
-    "ba",
-    "ko",
-    "ri",
-    "ten",
-    "mul",
-    "ar",
-    "pho",
-    "sin",
-    "gra",
-    "lo",
-    "vex",
-    "tum",
-    "que",
-    "dan",
-    "il",
-    "os",
-    "er",
+    "ba", "ko", "ri", "ten", "mul", "ar", "pho", "sin", "gra", "lo", "vex", "tum", "que", "dan",
+    "il", "os", "er", "zu", "mip", "fra", "nol", "ski", "ve", "ta", "chi", "ul", "dor", "eb",
+)  # fmt: skip
+SPOKEN = MappingProxyType(
+    {
+        "T1": ("t1", "t1", "t1w", "t1-weighted", "t1 weighted", "mprage"),
+        "T2": ("t2", "t2", "t2w", "t2-weighted", "t2 weighted"),
+        "FLAIR": ("flair", "flair", "t2 flair", "t2-flair", "fluid attenuated"),
+        "PD": ("pd", "proton density", "pd-weighted"),
+        "GRE": ("gre", "gradient echo", "t2*"),
+        "SWI": ("swi", "susceptibility weighted", "susceptibility"),
+        "DWI": ("dwi", "diffusion weighted", "diffusion-weighted"),
+        "ADC": ("adc", "adc map", "apparent diffusion coefficient"),
+        "CT": ("ct", "ct", "head ct", "computed tomography"),
+    }
 )
+"""How sequence types are written."""
+NAMED_KIND = 0.12
+"""Share of prompts that name the images to look at."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt with what it came from.
+
+    Attributes:
+        prompt: as written.
+        context: clinical context in it.
+        slots: names of the slots that its template filled: a number or a sequence type counts only if it was used.
+    """
+
+    prompt: str
+    context: str
+    slots: frozenset[str]
+
+
+@dataclass(frozen=True)
+class View:
+    """The images that a prompt speaks of.
+
+    Attributes:
+        words: how it names them ("on the flair"); empty where it does not.
+        scene: their volumes; None where the study has none of them.
+    """
+
+    words: str
+    scene: Scene | None
 
 
 @dataclass(frozen=True)
@@ -50,25 +90,80 @@ class Context:
     pathology_terms: tuple[str, ...]
     held_out: bool = False
 
-    def scene(self, chance: random.Random) -> Scene:
-        return sample_scene(chance)
+    def scene(self, chance: random.Random, several: float = SEVERAL_VISITS) -> Scene:
+        return sample_scene(chance, several)
+
+    def region(self, chance: random.Random, side: str | None = None, explicit: bool = False) -> Region:
+        """Any region that the weights know."""
+        return sample_region(self.structures, chance, side, self.held_out, explicit)
+
+    def view(self, scene: Scene, chance: random.Random, share: float = NAMED_KIND) -> View:
+        """All images, or in a `share` of prompts those of a sequence type, which the study may lack."""
+        if chance.random() > share:
+            return View("", scene)
+        kind = self.kind(scene, chance)
+        words = fill("{onkind}", {"kind": chance.choice(SPOKEN[kind])}, chance, self.held_out)[0]
+        return View(words, scene.of_kind(kind))
+
+    def kind(self, scene: Scene, chance: random.Random) -> str:
+        """A sequence type to ask for: mostly one of the last session's."""
+        present = [volume.kind for volume in scene.of_session(-1) if volume.kind in SPOKEN]
+        return chance.choice(present if present and chance.random() < 0.75 else tuple(SPOKEN))
+
+    def ask(
+        self,
+        task: str,
+        values: Mapping[str, str],
+        chance: random.Random,
+        scene: Scene | None = None,
+        view: View | None = None,
+        avoid: Sequence[str] = (),
+        plain: bool = False,
+    ) -> Asked:
+        """A prompt of a task from one of its templates, in its surroundings, as people write.
+
+        Args:
+            scene: the study, for words that fit its modality.
+            view: the images that the prompt names.
+            avoid: slots that the template must not have.
+            plain: nothing around the request.
+        """
+        request, used = fill(draw_template(task, chance, self.held_out, avoid), values, chance, self.held_out)
+        if view is not None and view.words:
+            request = f"{view.words}, {request}" if chance.random() < 0.2 else f"{request} {view.words}"
+        modality = scene.modality if scene is not None else ""
+        around = Surrounded(request, "") if plain else surrounded(request, chance, self.held_out, modality)
+        return Asked(with_noise(around.text, chance), around.context, used)
 
     def prompt(self, task: str, values: Mapping[str, str], chance: random.Random, avoid: Sequence[str] = ()) -> str:
         """A prompt of a task from one of its templates, as people write."""
-        known = templates(self.held_out)[task]
-        possible = [template for template in known if not any(word in template for word in avoid)]
-        return as_people_write(expand(chance.choice(possible), values, chance, self.held_out), chance)
+        return self.ask(task, values, chance, avoid=avoid).prompt
 
     def slot(self, name: str, chance: random.Random) -> str:
-        return chance.choice(slots(self.held_out)[name])
+        return synonym(name, chance, self.held_out)
+
+    def regions(self, count: int, chance: random.Random) -> list[Region]:
+        """Regions of different structures that a prompt names beside each other."""
+        return sample_regions(self.structures, count, chance, self.held_out)
 
     def listed(self, regions: Sequence[Region], chance: random.Random) -> str:
         """Regions as an enumeration."""
         terms = [region.term for region in regions]
         if len(terms) == 1:
             return terms[0]
-        glue = chance.choice((" and ", " and the ", " as well as the ", ", "))
-        return ", ".join(terms[:-1]) + glue + terms[-1]
+        glue = chance.choice(
+            (" and ", " and ", " and the ", " as well as the ", ", ", " & ", " plus ", ", and the ", " + ")
+        )
+        return chance.choice((", ", ", ", "; ", " and ")).join(terms[:-1]) + glue + terms[-1]
+
+    def condition(self, chance: random.Random) -> str:
+        """What a patient may have."""
+        return surrounding_word("condition", chance, self.held_out)
+
+    def mash(self, chance: random.Random) -> str:
+        """What a cat types."""
+        letters = chance.choice(("asdfghjkl", "qwertyuiop", "zxcvbnm", "abcdefghijklmnopqrstuvwxyz", "0123456789 .,-#"))
+        return "".join(chance.choice(letters) for _ in range(chance.randrange(2, 14))).strip() or "#"
 
     def unknown_term(self, chance: random.Random) -> str:
         """The name of something unknown, at times with a side, at times no word at all."""

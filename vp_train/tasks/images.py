@@ -5,21 +5,26 @@ from __future__ import annotations
 import random
 
 from vp_train.tasks.context import Context
-from vp_train.tasks.scene import Example, lines, sample_region, segment_lines
+from vp_train.tasks.refusals import missing_image
+from vp_train.tasks.scene import Example, lines, segment_lines
 
 DEFAULT_MARGIN = 10
 """mm, where the prompt names none."""
+MARGINS = (2, 3, 4, 5, 5, 8, 10, 12, 15, 20, 25, 30, 40, 50)
 
 
 def image_cropping(context: Context, chance: random.Random) -> Example:
     scene = context.scene(chance)
-    region = sample_region(context.structures, chance)
-    margin = str(chance.choice((2, 3, 5, 8, 10, 12, 15, 20, 25, 30, chance.randrange(1, 60))))
-    template_values = {"roi": region.term, "margin": margin}
-    prompt = context.prompt("image cropping", template_values, chance)
-    used = margin if f"{margin} m" in prompt else str(DEFAULT_MARGIN)
-    code = [*segment_lines(region, scene.names), *(f"save(crop({name}, roi, {used}))" for name in scene.names)]
-    return Example("image cropping", prompt, scene, lines('task("image cropping")', code))
+    region = context.region(chance)
+    margin = chance.choice((chance.choice(MARGINS), chance.randrange(1, 60)))
+    view = context.view(scene, chance)
+    asked = context.ask("image cropping", {"roi": region.term, "margin": str(margin)}, chance, scene, view)
+    if view.scene is None:
+        return missing_image("image cropping", asked, scene)
+    used = margin if "margin" in asked.slots else DEFAULT_MARGIN
+    names = view.scene.names
+    code = [*segment_lines(region, names), *(f"save(crop({name}, roi, {used}))" for name in names)]
+    return Example("image cropping", asked.prompt, scene, lines('task("image cropping")', code), asked.context)
 
 
 def tissue_removal(context: Context, chance: random.Random) -> Example:
@@ -32,7 +37,11 @@ def tissue_isolation(context: Context, chance: random.Random) -> Example:
 
 def _removed(context: Context, chance: random.Random, templates: str, operation: str) -> Example:
     scene = context.scene(chance)
-    region = sample_region(context.structures, chance)
-    prompt = context.prompt(templates, {"roi": region.term}, chance)
-    code = [*segment_lines(region, scene.names), *(f"save({operation}({name}, roi))" for name in scene.names)]
-    return Example("tissue removal", prompt, scene, lines('task("tissue removal")', code))
+    region = context.region(chance)
+    view = context.view(scene, chance)
+    asked = context.ask(templates, {"roi": region.term}, chance, scene, view)
+    if view.scene is None:
+        return missing_image("tissue removal", asked, scene)
+    names = view.scene.names
+    code = [*segment_lines(region, names), *(f"save({operation}({name}, roi))" for name in names)]
+    return Example("tissue removal", asked.prompt, scene, lines('task("tissue removal")', code), asked.context)

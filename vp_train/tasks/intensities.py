@@ -6,55 +6,41 @@ import random
 from collections.abc import Sequence
 
 from vp_model.outcome import InputVolume
-from vp_train.tasks.context import Context
-from vp_train.tasks.refusals import missing_image, missing_session
-from vp_train.tasks.scene import Example, lines, sample_region, segment_lines
-from vp_train.tasks.volumes import two_regions
-
-SPOKEN = {"T1": ("t1", "T1", "t1 weighted image"), "T2": ("t2", "T2", "t2 weighted image"), "FLAIR": ("flair", "FLAIR")}
-SPOKEN |= {
-    "CT": ("ct", "CT"),
-    "ADC": ("adc", "ADC map"),
-    "DWI": ("dwi", "DWI"),
-    "SWI": ("swi", "SWI"),
-    "PD": ("pd", "PD"),
-}
+from vp_train.tasks.context import SPOKEN, Asked, Context
+from vp_train.tasks.refusals import missing_image, no_change
+from vp_train.tasks.scene import Example, lines, segment_lines
+from vp_train.tasks.volumes import SEVERAL_FOR_CHANGE
 
 
 def intensity_analysis(context: Context, chance: random.Random) -> Example:
     scene = context.scene(chance)
-    region = sample_region(context.structures, chance)
-    kind = chance.choice(tuple(SPOKEN))
+    region = context.region(chance)
+    kind = context.kind(scene, chance)
     values = {"roi": region.term, "kind": chance.choice(SPOKEN[kind])}
-    prompt = context.prompt("intensity analysis", values, chance)
-    image = _image(scene.of_session(-1), kind, values["kind"] in prompt)
+    asked = context.ask("intensity analysis", values, chance, scene)
+    image = _image(scene.of_session(-1), _named_kind(asked, kind))
     if image is None:
-        return missing_image("intensity analysis", prompt, scene)
+        return missing_image("intensity analysis", asked, scene)
+    roi = "now" if scene.longitudinal else "roi"
     code = [
         *segment_lines(region, scene.names),
         "show(roi)",
         *(["now = at(roi, latest(roi))"] if scene.longitudinal else []),
-        f'report("mean intensity", mean_intensity({"now" if scene.longitudinal else "roi"}, {image.name}))',
-        f'report("SD intensity", sd_intensity({"now" if scene.longitudinal else "roi"}, {image.name}))',
+        f'report("mean intensity", mean_intensity({roi}, {image.name}))',
+        f'report("SD intensity", sd_intensity({roi}, {image.name}))',
     ]
-    return Example("intensity analysis", prompt, scene, lines('task("intensity analysis")', code))
+    return Example("intensity analysis", asked.prompt, scene, lines('task("intensity analysis")', code), asked.context)
 
 
 def intensity_comparison(context: Context, chance: random.Random) -> Example:
     scene = context.scene(chance)
-    first, second = two_regions(context, chance)
-    kind = chance.choice(tuple(SPOKEN))
-    values = {
-        "roi": first.term,
-        "other": second.term,
-        "kind": chance.choice(SPOKEN[kind]),
-        "bright": chance.choice(("hyperintense", "hypointense", "bright", "dark", "dense")),
-        "brighter": chance.choice(("brighter", "darker", "more intense", "denser")),
-    }
-    prompt = context.prompt("intensity comparison", values, chance)
-    image = _image(scene.of_session(-1), kind, values["kind"] in prompt)
+    first, second = context.regions(2, chance)
+    kind = context.kind(scene, chance)
+    values = {"roi": first.term, "other": second.term, "kind": chance.choice(SPOKEN[kind])}
+    asked = context.ask("intensity comparison", values, chance, scene)
+    image = _image(scene.of_session(-1), _named_kind(asked, kind))
     if image is None:
-        return missing_image("intensity comparison", prompt, scene)
+        return missing_image("intensity comparison", asked, scene)
     names = [volume.name for volume in scene.of_session(-1)]
     code = [
         *segment_lines(first, names, "first"),
@@ -68,21 +54,23 @@ def intensity_comparison(context: Context, chance: random.Random) -> Example:
         'report("intensity difference", one - two)',
         'report("relative intensity", percent_of(one, two))',
     ]
-    return Example("intensity comparison", prompt, scene, lines('task("intensity comparison")', code))
+    program = lines('task("intensity comparison")', code)
+    return Example("intensity comparison", asked.prompt, scene, program, asked.context)
 
 
 def intensity_change(context: Context, chance: random.Random) -> Example:
-    scene = context.scene(chance)
-    region = sample_region(context.structures, chance)
-    values = {"roi": region.term, "brighter": chance.choice(("brighter", "darker"))}
-    prompt = context.prompt("intensity change", values, chance)
-    if not scene.longitudinal:
-        return missing_session("intensity change", prompt, scene)
-    pair = _same_kind(scene.of_session(0), scene.of_session(-1))
+    scene = context.scene(chance, SEVERAL_FOR_CHANGE)
+    region = context.region(chance)
+    view = context.view(scene, chance)
+    asked = context.ask("intensity change", {"roi": region.term}, chance, scene, view)
+    refused = no_change("intensity change", asked, scene, view)
+    if refused is not None or view.scene is None:
+        return refused or missing_image("intensity change", asked, scene)
+    pair = _same_kind(view.scene.of_session(0), view.scene.of_session(-1))
     if pair is None:
-        return missing_image("intensity change", prompt, scene)
+        return missing_image("intensity change", asked, scene)
     code = [
-        *segment_lines(region, scene.names),
+        *segment_lines(region, view.scene.names),
         "show(roi)",
         f"before = mean_intensity(at(roi, earliest(roi)), {pair[0].name})",
         f"after = mean_intensity(at(roi, latest(roi)), {pair[1].name})",
@@ -91,12 +79,19 @@ def intensity_change(context: Context, chance: random.Random) -> Example:
         'report("intensity change", after - before)',
         'report("relative intensity change", percent_change(before, after))',
     ]
-    return Example("intensity change", prompt, scene, lines('task("intensity change")', code))
+    return Example("intensity change", asked.prompt, scene, lines('task("intensity change")', code), asked.context)
 
 
-def _image(volumes: Sequence[InputVolume], kind: str, named: bool) -> InputVolume | None:
-    """The first volume of the kind that the prompt names; the first of all where it names none."""
-    if not named:
+def _named_kind(asked: Asked, kind: str) -> str:
+    """The sequence type that the prompt names; Hounsfield units are CT's. Empty where it names none."""
+    if "hu" in asked.slots:
+        return "CT"
+    return kind if "kind" in asked.slots else ""
+
+
+def _image(volumes: Sequence[InputVolume], kind: str) -> InputVolume | None:
+    """The first volume of a sequence type; the first of all where none is named."""
+    if not kind:
         return volumes[0]
     return next((volume for volume in volumes if volume.kind == kind), None)
 

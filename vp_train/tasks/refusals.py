@@ -1,49 +1,106 @@
-"""Prompts that must be refused: unknown structures, missing sessions or images, other questions."""
+"""Prompts that must be refused: unknown structures, missing sessions or images, other questions, no question at all."""
 
 from __future__ import annotations
 
 import random
 
-from vp_train.tasks.context import Context
-from vp_train.tasks.scene import Example, Scene, lines, sample_region
+from vp_train.tasks.context import Asked, Context, View
+from vp_train.tasks.scene import Example, Scene, lines
 
-ASKING = ("segmentation", "volume analysis", "volume change", "extent analysis", "center of mass", "intensity analysis")
+ASKING = (
+    "segmentation",
+    "volume analysis",
+    "volume change",
+    "extent analysis",
+    "extent change",
+    "center of mass",
+    "intensity analysis",
+    "intensity change",
+    "image cropping",
+    "tissue removal",
+    "tissue isolation",
+)
+MIXED = 0.2
+"""Share of unknown structures that stand beside a known one."""
+COMPARING = 0.15
+"""Share of unknown structures in a comparison with a known one."""
+BARE = 0.35
+"""Share of chat that is left as it is, without clinical surroundings."""
 
 
 def unknown_structure(context: Context, chance: random.Random) -> Example:
     """A task that the model knows, on a structure that it does not."""
-    scene = context.scene(chance)
-    task = chance.choice((*ASKING, "image cropping", "tissue removal"))
+    scene = context.scene(chance, 0.6)
     term = context.unknown_term(chance)
+    axis = chance.choice(("left-right", "anterior-posterior", "superior-inferior"))
     values = {
         "roi": term,
-        "axis": context.slot("left-right", chance),
-        "adjective": "wide",
+        "bilateral": term,
+        "axis": context.slot(axis, chance),
+        "adjective": context.slot("wide", chance),
+        "stretched": context.slot("widened", chance),
         "kind": "t1",
         "margin": str(chance.randrange(2, 30)),
     }
-    prompt = context.prompt(task, values, chance)
-    return Example("unknown structure", prompt, scene, lines('refuse("unknown structure")'))
+    choice = chance.random()
+    if choice < COMPARING:
+        known = context.region(chance).term
+        values["roi"], values["other"] = chance.choice(((term, known), (known, term)))
+        values["whole"] = values["other"]
+        task = chance.choice(("volume comparison", "intensity comparison", "relative volume analysis"))
+    elif choice < COMPARING + MIXED:
+        names = [term, *(region.term for region in context.regions(chance.choice((1, 1, 2)), chance))]
+        chance.shuffle(names)
+        values["roi"] = ", ".join(names[:-1]) + chance.choice((" and ", ", ", " and the ")) + names[-1]
+        task = chance.choice(("segmentation", "volume analysis"))
+    elif choice < COMPARING + MIXED + 0.05:
+        task = "volume asymmetry"
+    else:
+        task = chance.choice(ASKING)
+    asked = context.ask(task, values, chance, scene, context.view(scene, chance, 0.05))
+    return _refused("unknown structure", asked, scene, "unknown structure")
 
 
 def not_a_brain_question(context: Context, chance: random.Random) -> Example:
     scene = context.scene(chance)
-    prompt = context.prompt("not a brain question", {"nonsense": context.nonsense(chance)}, chance)
-    return Example("not a brain question", prompt, scene, lines('refuse("not a brain question")'))
+    values = {"nonsense": context.nonsense(chance), "condition": context.condition(chance)}
+    asked = context.ask("not a brain question", values, chance, scene, plain=chance.random() < BARE)
+    return _refused("not a brain question", asked, scene, "not a brain question")
 
 
 def not_understood(context: Context, chance: random.Random) -> Example:
-    """Characterisations that need knowledge of lesions which these weights do not have."""
+    """A request without its object, or no words."""
     scene = context.scene(chance)
-    region = sample_region(context.structures, chance)
+    values = {"roi": context.region(chance).term, "mash": context.mash(chance)}
+    asked = context.ask("not understood", values, chance, scene, plain=chance.random() < BARE)
+    return _refused("not understood", asked, scene, "not understood")
+
+
+def not_characterised(context: Context, chance: random.Random) -> Example:
+    """Characterisations that need knowledge which these weights do not have."""
+    scene = context.scene(chance)
     pathology = chance.choice(context.pathology_terms)
-    prompt = context.prompt("not understood", {"roi": region.term, "pathology": pathology}, chance)
-    return Example("not understood", prompt, scene, lines('refuse("not understood")'))
+    values = {"roi": context.region(chance).term, "pathology": pathology}
+    asked = context.ask("characterisation", values, chance, scene)
+    return _refused("not understood", asked, scene, "not understood")
 
 
-def missing_session(task: str, prompt: str, scene: Scene) -> Example:
-    return Example(task, prompt, scene, lines('refuse("missing session")'))
+def no_change(task: str, asked: Asked, scene: Scene, view: View) -> Example | None:
+    """The refusal of a change where the study has one session, or one alone with the images asked for; else None."""
+    if not scene.longitudinal:
+        return missing_session(task, asked, scene)
+    if view.scene is None or not view.scene.longitudinal:
+        return missing_image(task, asked, scene)
+    return None
 
 
-def missing_image(task: str, prompt: str, scene: Scene) -> Example:
-    return Example(task, prompt, scene, lines('refuse("missing image")'))
+def missing_session(task: str, asked: Asked, scene: Scene) -> Example:
+    return _refused(task, asked, scene, "missing session")
+
+
+def missing_image(task: str, asked: Asked, scene: Scene) -> Example:
+    return _refused(task, asked, scene, "missing image")
+
+
+def _refused(task: str, asked: Asked, scene: Scene, reason: str) -> Example:
+    return Example(task, asked.prompt, scene, lines(f'refuse("{reason}")'), asked.context)

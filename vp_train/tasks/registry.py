@@ -29,7 +29,8 @@ TASKS: tuple[tuple[Task, float], ...] = (
     (images.tissue_isolation, 3),
     (refusals.unknown_structure, 14),
     (refusals.not_a_brain_question, 6),
-    (refusals.not_understood, 5),
+    (refusals.not_understood, 4),
+    (refusals.not_characterised, 3),
 )
 
 

@@ -9,10 +9,14 @@ from datetime import date, timedelta
 
 from vp_model.ontology import Structure, load_ontology
 from vp_model.outcome import InputVolume
+from vp_train.prompts.naming import written
 
 KINDS = ("T1", "T2", "FLAIR", "PD", "GRE", "SWI", "DWI", "ADC", "CT", "unknown")
 KIND_WEIGHTS = (30, 12, 22, 3, 3, 3, 4, 3, 8, 6)
+MR_KINDS = frozenset(KINDS) - {"CT", "unknown"}
 SEVERAL_VISITS = 0.45
+SAME_KINDS = 0.6
+"""Share of later sessions that repeat the first one's protocol."""
 MAXIMUM_VOLUMES = 8
 
 
@@ -35,20 +39,35 @@ class Scene:
     def longitudinal(self) -> bool:
         return len(self.visits) > 1
 
+    @property
+    def modality(self) -> str:
+        """`MR` or `CT` where all volumes are; else an empty text."""
+        kinds = {volume.kind for volume in self.volumes}
+        return "MR" if kinds <= MR_KINDS else "CT" if kinds == {"CT"} else ""
+
     def of_session(self, session: int) -> tuple[InputVolume, ...]:
-        """Volumes of a session; -1 for the last."""
-        last = max(volume.session for volume in self.volumes)
-        return tuple(volume for volume in self.volumes if volume.session == (last if session < 0 else session))
+        """Volumes of the first session (0) or of the last (-1)."""
+        wanted = self.volumes[session].session
+        return tuple(volume for volume in self.volumes if volume.session == wanted)
+
+    def of_kind(self, kind: str) -> Scene | None:
+        """The volumes of one sequence type alone; None where there are none."""
+        chosen = tuple(volume for volume in self.volumes if volume.kind == kind)
+        return Scene(chosen) if chosen else None
 
 
-def sample_scene(chance: random.Random) -> Scene:
-    """One session or two, sometimes three, each of one to four volumes."""
-    sessions = 1 if chance.random() > SEVERAL_VISITS else chance.choice((2, 2, 2, 2, 3))
+def sample_scene(chance: random.Random, several: float = SEVERAL_VISITS) -> Scene:
+    """One session or, in a share of `several`, two, sometimes three; each of one to four volumes."""
+    sessions = 1 if chance.random() > several else chance.choice((2, 2, 2, 2, 3))
     day = date(1998, 1, 1) + timedelta(days=chance.randrange(11_000))
     volumes: list[InputVolume] = []
+    first: list[str] = []
     for session in range(sessions):
         undated = sessions == 1 and chance.random() < 0.05
-        for kind in chance.choices(KINDS, KIND_WEIGHTS, k=chance.choice((1, 1, 1, 2, 2, 3, 4))):
+        kinds = chance.choices(KINDS, KIND_WEIGHTS, k=chance.choice((1, 1, 1, 2, 2, 3, 4)))
+        kinds = first if first and chance.random() < SAME_KINDS else kinds
+        first = first or kinds
+        for kind in kinds:
             if len(volumes) < MAXIMUM_VOLUMES:
                 visit = "" if undated else day.isoformat()
                 volumes.append(InputVolume(f"v{len(volumes) + 1}", kind, visit, session))
@@ -87,39 +106,50 @@ def known_structures(regions: Sequence[str]) -> tuple[Structure, ...]:
     return tuple(found.values())
 
 
-def sample_region(structures: Sequence[Structure], chance: random.Random, side: str | None = None) -> Region:
-    """A region by one of its terms, with a side or without."""
+def sample_regions(
+    structures: Sequence[Structure], count: int, chance: random.Random, held_out: bool = False
+) -> list[Region]:
+    """Regions of different structures, as they stand beside each other in a prompt.
+
+    Where one has a side, the others say "both" if they mean it; where all have the same, it may be said once.
+    """
+    chosen = chance.sample(structures, min(count, len(structures)))
+    shared = chance.choice(("left", "right", "", None, None, None))
+    sides = [chance.choice(("", "left", "right")) if shared is None else shared for _ in chosen]
+    sides = [side if structure.paired else "" for side, structure in zip(sides, chosen, strict=True)]
+    if count > 1 and all(sides) and len(set(sides)) == 1 and chance.random() < 0.5:
+        terms = [written(structure, "", chance, plain=True) for structure in chosen]
+        if chance.random() < 0.7:
+            terms[0] = f"{sides[0]} {terms[0]}"
+        else:
+            terms[-1] = f"{terms[-1]} on the {sides[0]}"
+        return [Region(term, structure, side) for term, structure, side in zip(terms, chosen, sides, strict=True)]
+    return [
+        sample_region([structure], chance, side, held_out, explicit=any(sides), listed=count > 1)
+        for structure, side in zip(chosen, sides, strict=True)
+    ]
+
+
+def sample_region(
+    structures: Sequence[Structure],
+    chance: random.Random,
+    side: str | None = None,
+    held_out: bool = False,
+    explicit: bool = False,
+    listed: bool = False,
+) -> Region:
+    """A region by one of its terms, with a side or without: every structure and every side as likely as any other.
+
+    Args:
+        side: None for any.
+        held_out: name the side in a way that was kept from training.
+        explicit: say so where both sides are meant.
+        listed: it stands beside another region in the prompt.
+    """
     structure = chance.choice(structures)
-    chosen = side if side is not None else (chance.choice(("", "left", "right")) if structure.paired else "")
-    term = chance.choice((structure.name, chance.choice(structure.terms)))
-    if not chosen:
-        if structure.paired and not term.endswith(("s", "i")) and chance.random() < 0.5:
-            prefix = chance.choice(("left and right ", "bilateral ", "both ", ""))
-            return Region(prefix + (plural(term) if prefix in ("both ", "") else term), structure, "")
-        return Region(term, structure, "")
-    form = chance.random()
-    if form < 0.7:
-        words = f"{chosen} {term}"
-    elif form < 0.78:
-        words = f"{term} on the {chosen}"
-    elif form < 0.84:
-        words = f"{chosen}-sided {term}"
-    elif form < 0.90:
-        words = f"{term} ({chosen})"
-    elif form < 0.95:
-        words = f"{chosen[0]} {term}"
-    else:
-        words = f"{term} within the {chosen} hemisphere"
-    return Region(words, structure, chosen)
-
-
-def plural(term: str) -> str:
-    """A simple English plural."""
-    if term.endswith("us"):
-        return term[:-2] + "i"
-    if term.endswith(("s", "x", "m")):
-        return term
-    return term[:-1] + "ies" if term.endswith("y") else term + "s"
+    chosen = side if side is not None else chance.choice(("", "left", "right"))
+    chosen = chosen if structure.paired else ""
+    return Region(written(structure, chosen, chance, held_out, explicit, listed), structure, chosen)  # type: ignore[arg-type]
 
 
 def segment_lines(region: Region, names: Sequence[str], variable: str = "roi") -> list[str]:
@@ -150,6 +180,8 @@ class Example:
     scene: Scene
     program: str
     """Lines with `<MOD>` markers, each ended by a newline."""
+    context: str = ""
+    """Clinical context in the prompt, which may name what is not asked for; empty where there is none."""
 
 
 def lines(*parts: str | Sequence[str]) -> str:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import random
 
 from vp_train.tasks.context import Context
-from vp_train.tasks.scene import Example, lines, sample_region, segment_lines
+from vp_train.tasks.refusals import missing_image
+from vp_train.tasks.scene import Example, lines, segment_lines
+
+COUNTS = (1, 1, 1, 1, 1, 2, 2, 3)
+"""How many regions a prompt asks for."""
 
 
 def segmentation(context: Context, chance: random.Random) -> Example:
     scene = context.scene(chance)
-    regions = [sample_region(context.structures, chance) for _ in range(chance.choice((1, 1, 1, 1, 2, 3)))]
-    regions = list({region.structure.name: region for region in regions}.values())
+    regions = context.regions(chance.choice(COUNTS), chance)
+    view = context.view(scene, chance)
+    asked = context.ask("segmentation", {"roi": context.listed(regions, chance)}, chance, scene, view)
+    if view.scene is None:
+        return missing_image("segmentation", asked, scene)
     code: list[str] = []
     for number, region in enumerate(regions, 1):
         variable = "roi" if len(regions) == 1 else f"roi_{number}"
-        code += [*segment_lines(region, scene.names, variable), f"show({variable})"]
-    prompt = context.prompt("segmentation", {"roi": context.listed(regions, chance)}, chance)
-    return Example("segmentation", prompt, scene, lines('task("segmentation")', code))
+        code += [*segment_lines(region, view.scene.names, variable), f"show({variable})"]
+    return Example("segmentation", asked.prompt, scene, lines('task("segmentation")', code), asked.context)

@@ -5,34 +5,43 @@ from __future__ import annotations
 import random
 import re
 
+from vp_train.prompts.naming import plural, written
 from vp_train.tasks.context import Context
-from vp_train.tasks.refusals import missing_session
+from vp_train.tasks.refusals import missing_image, no_change
 from vp_train.tasks.scene import Example, Region, Scene, lines, sample_region, segment_lines, sides_of
+from vp_train.tasks.segmentation import COUNTS
 
-WHOLES = ("brain", "cerebral white matter", "cerebral cortex")
+WHOLES = ("brain", "cerebral white matter", "cerebral cortex", "intracranial cavity", "cerebrum")
+SEVERAL_FOR_CHANGE = 0.85
+"""Share of studies with several sessions where a prompt asks for a change; the rest must be refused."""
 
 
 def volume_analysis(context: Context, chance: random.Random) -> Example:
     scene = context.scene(chance)
-    regions = [sample_region(context.structures, chance) for _ in range(chance.choice((1, 1, 1, 1, 2, 3)))]
-    regions = list({region.structure.name: region for region in regions}.values())
+    regions = context.regions(chance.choice(COUNTS), chance)
+    view = context.view(scene, chance)
+    asked = context.ask("volume analysis", {"roi": context.listed(regions, chance)}, chance, scene, view)
+    if view.scene is None:
+        return missing_image("volume analysis", asked, scene)
     code: list[str] = []
     for number, region in enumerate(regions, 1):
         variable = "roi" if len(regions) == 1 else f"roi_{number}"
-        code += [*segment_lines(region, scene.names, variable), f"show({variable})"]
-        code += per_visit(scene, variable, [f'report("volume", volume({name}))' for name in _parts(region, variable)])
-    prompt = context.prompt("volume analysis", {"roi": context.listed(regions, chance)}, chance)
-    return Example("volume analysis", prompt, scene, lines('task("volume analysis")', code))
+        code += [*segment_lines(region, view.scene.names, variable), f"show({variable})"]
+        reports = [f'report("volume", volume({name}))' for name in _parts(region, variable)]
+        code += per_visit(view.scene, variable, reports)
+    return Example("volume analysis", asked.prompt, scene, lines('task("volume analysis")', code), asked.context)
 
 
 def volume_change(context: Context, chance: random.Random) -> Example:
-    scene = context.scene(chance)
-    region = sample_region(context.structures, chance)
-    prompt = context.prompt("volume change", {"roi": region.term}, chance)
-    if not scene.longitudinal:
-        return missing_session("volume change", prompt, scene)
+    scene = context.scene(chance, SEVERAL_FOR_CHANGE)
+    region = context.region(chance)
+    view = context.view(scene, chance)
+    asked = context.ask("volume change", {"roi": region.term}, chance, scene, view)
+    refused = no_change("volume change", asked, scene, view)
+    if refused is not None or view.scene is None:
+        return refused or missing_image("volume change", asked, scene)
     code = [
-        *segment_lines(region, scene.names),
+        *segment_lines(region, view.scene.names),
         "show(roi)",
         "before = volume(at(roi, earliest(roi)))",
         "after = volume(at(roi, latest(roi)))",
@@ -42,82 +51,79 @@ def volume_change(context: Context, chance: random.Random) -> Example:
         'report("relative volume change", percent_change(before, after))',
         'report("annual volume change", per_year(after - before))',
     ]
-    return Example("volume change", prompt, scene, lines('task("volume change")', code))
+    return Example("volume change", asked.prompt, scene, lines('task("volume change")', code), asked.context)
 
 
 def volume_asymmetry(context: Context, chance: random.Random) -> Example:
     scene = context.scene(chance)
     paired = [structure for structure in context.structures if structure.paired]
     region = sample_region(paired, chance, side="")
-    term = chance.choice((region.structure.name, chance.choice(region.structure.terms)))
-    prompt = context.prompt("volume asymmetry", {"bilateral": term}, chance)
-    code = [
-        *segment_lines(region, scene.names),
-        "show(roi)",
-        *per_visit(
-            scene,
-            "roi",
-            [
-                'report("volume", volume(left))',
-                'report("volume", volume(right))',
-                'report("volume asymmetry", asymmetry(volume(left), volume(right)))',
-            ],
-        ),
+    bilateral = written(region.structure, "", chance, plain=True)
+    if chance.random() < 0.3:
+        bilateral = plural(bilateral, region.structure)
+    view = context.view(scene, chance)
+    asked = context.ask("volume asymmetry", {"bilateral": bilateral}, chance, scene, view)
+    if view.scene is None:
+        return missing_image("volume comparison", asked, scene)
+    reports = [
+        'report("volume", volume(left))',
+        'report("volume", volume(right))',
+        'report("volume asymmetry", asymmetry(volume(left), volume(right)))',
     ]
-    return Example("volume comparison", prompt, scene, lines('task("volume comparison")', code))
+    code = [*segment_lines(region, view.scene.names), "show(roi)", *per_visit(view.scene, "roi", reports)]
+    return Example("volume comparison", asked.prompt, scene, lines('task("volume comparison")', code), asked.context)
 
 
 def volume_comparison(context: Context, chance: random.Random) -> Example:
     scene = context.scene(chance)
-    first, second = two_regions(context, chance)
-    prompt = context.prompt("volume comparison", {"roi": first.term, "other": second.term}, chance)
+    first, second = context.regions(2, chance)
+    view = context.view(scene, chance)
+    values = {"roi": first.term, "other": second.term}
+    asked = context.ask("volume comparison", values, chance, scene, view)
+    if view.scene is None:
+        return missing_image("volume comparison", asked, scene)
+    reports = [
+        'report("volume", volume(first))',
+        'report("volume", volume(second))',
+        'report("volume ratio", ratio(volume(first), volume(second)))',
+    ]
     code = [
-        *segment_lines(first, scene.names, "first"),
-        *segment_lines(second, scene.names, "second"),
+        *segment_lines(first, view.scene.names, "first"),
+        *segment_lines(second, view.scene.names, "second"),
         "show(first)",
         "show(second)",
-        *per_visit(
-            scene,
-            "first",
-            [
-                'report("volume", volume(first))',
-                'report("volume", volume(second))',
-                'report("volume ratio", ratio(volume(first), volume(second)))',
-            ],
-        ),
+        *per_visit(view.scene, "first", reports),
     ]
-    return Example("volume comparison", prompt, scene, lines('task("volume comparison")', code))
+    return Example("volume comparison", asked.prompt, scene, lines('task("volume comparison")', code), asked.context)
 
 
 def relative_volume_analysis(context: Context, chance: random.Random) -> Example:
     scene = context.scene(chance)
     wholes = [structure for structure in context.structures if structure.name in WHOLES]
-    whole = sample_region(wholes, chance, side="")
-    part = sample_region([s for s in context.structures if s.name != whole.structure.name], chance)
-    prompt = context.prompt("relative volume analysis", {"roi": part.term, "whole": whole.term}, chance)
+    whole = sample_region(wholes, chance, "", context.held_out, listed=True)
+    parts = [structure for structure in context.structures if structure.name != whole.structure.name]
+    part = sample_region(parts, chance, None, context.held_out, listed=True)
+    if part.side and whole.structure.paired:
+        whole = sample_region([whole.structure], chance, "", context.held_out, explicit=True, listed=True)
+    view = context.view(scene, chance)
+    values = {"roi": part.term, "whole": whole.term}
+    asked = context.ask("relative volume analysis", values, chance, scene, view)
+    if view.scene is None:
+        return missing_image("relative volume analysis", asked, scene)
+    reports = [
+        'report("volume", volume(part))',
+        'report("volume", volume(whole))',
+        'report("percent of region", percent_of(volume(part), volume(whole)))',
+    ]
     code = [
-        *segment_lines(part, scene.names, "part"),
-        *segment_lines(whole, scene.names, "whole"),
+        *segment_lines(part, view.scene.names, "part"),
+        *segment_lines(whole, view.scene.names, "whole"),
         "show(part)",
         "show(whole)",
-        *per_visit(
-            scene,
-            "part",
-            [
-                'report("volume", volume(part))',
-                'report("volume", volume(whole))',
-                'report("percent of region", percent_of(volume(part), volume(whole)))',
-            ],
-        ),
+        *per_visit(view.scene, "part", reports),
     ]
-    return Example("relative volume analysis", prompt, scene, lines('task("relative volume analysis")', code))
-
-
-def two_regions(context: Context, chance: random.Random) -> tuple[Region, Region]:
-    """Two regions that a prompt compares: of two structures."""
-    first = sample_region(context.structures, chance)
-    others = [structure for structure in context.structures if structure.name != first.structure.name]
-    return first, sample_region(others, chance)
+    program = lines('task("relative volume analysis")', code)
+    return Example("relative volume analysis", asked.prompt, scene, program, asked.context)
 
 
 def per_visit(scene: Scene, variable: str, statements: list[str]) -> list[str]:
