@@ -4,8 +4,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 STUDY ?=
+DATA ?= ../shared/data/brains
+SCANS ?= ../shared/data/brains_validation
+RESULTS ?= experiments-output
 
-.PHONY: demo test lint format bench setup components clean
+.PHONY: demo test lint format bench experiments-small setup components clean
 
 setup: $(VENV)/.installed
 
@@ -34,5 +37,9 @@ format: setup
 bench: setup components
 	$(BIN)/python -m benchmarks
 
+# Label maps and real scans are not part of the project; docs/EXPERIMENTS.md says where they come from.
+experiments-small: setup
+	$(BIN)/vp-train experiment all --scale small --data "$(DATA)" --scans "$(SCANS)" --out "$(RESULTS)"
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo-output
+	rm -rf $(VENV) build dist *.egg-info demo-output experiments-output

@@ -19,7 +19,7 @@ from tests.vp_train.heads import head
 from vp_model.vision.config import config_from_dict
 from vp_model.volume import Volume
 from vp_train.cli import app
-from vp_train.experiments import anatomy, interaction, lesions, quantities, specialists
+from vp_train.experiments import anatomy, interaction, lesions, quantities, specialists, zero_shot
 from vp_train.experiments.commands import EXPERIMENTS, settings_of
 from vp_train.experiments.fitting import draw_images, fit, read_fit
 from vp_train.experiments.report import Bars, Report, write_report
@@ -164,3 +164,19 @@ def test_end_to_end_answers_are_compared_with_the_truth_and_with_code_by_hand() 
         pair = answered[question.prompt]
         assert len(pair["prompted"]) + report.values["unanswered"][question.prompt] == 1
         assert all(np.isfinite(value) for value in pair["prompted"])
+
+
+def test_zero_shot_prompts_single_patients_and_counts_refusals_as_empty(tmp_path: Path) -> None:
+    image = draw_images(head(), Chance.seeded(5), 4.0, 1, "FLAIR")[0]
+    voxels, world = image.placed.features[0, 0].numpy(), image.placed.world
+    nibabel.save(nibabel.Nifti1Image(voxels, world), tmp_path / "one_flair.nii.gz")
+    nibabel.save(nibabel.Nifti1Image((voxels > 0.9).astype(np.uint8), world), tmp_path / "one_lesion.nii.gz")
+    settings = settings_of("zero-shot", "small")
+    report = zero_shot.run(settings, tmp_path)
+    assert report.values["refused"] == {"real": 0}
+    settings["datasets"]["real"]["prompt"] = "segment the pancreas"
+    report = zero_shot.run(settings, tmp_path)
+    assert report.values["refused"] == {"real": 1}
+    assert report.values["dice"]["real"]["prompted"] == [0.0]
+    with pytest.raises(FileNotFoundError, match="no case"):
+        zero_shot.run(settings, None)

@@ -21,6 +21,7 @@ ScaleOption = Annotated[str, typer.Option(help="`small` for a CPU, `full` as in 
 ScansOption = Annotated[Path | None, typer.Option(help="Folder of real scans with references; never trained on.")]
 CheckpointOption = Annotated[Path | None, typer.Option(help="Checkpoint folder; the bundled one where not given.")]
 OtherOption = Annotated[list[str] | None, typer.Option(help="NAME=FOLDER of another tool's label maps; repeatable.")]
+PreparedOption = Annotated[Path | None, typer.Option(help="Folder that `vp-train data prepare` filled.")]
 ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads.")]
 
 
@@ -34,6 +35,7 @@ class Given:
     scans: Path | None
     checkpoint: Path | None
     others: dict[str, Path]
+    prepared: Path | None
 
     def subjects(self) -> tuple[list[Any], list[Any]]:
         """(training, held out)"""
@@ -74,8 +76,15 @@ def _quantities(given: Given) -> Report:
     return run(given.settings, given.subjects()[1], given.checkpoint)
 
 
+def _zero_shot(given: Given) -> Report:
+    from vp_train.experiments.zero_shot import run
+
+    return run(given.settings, given.scans, given.prepared, given.checkpoint)
+
+
 EXPERIMENTS: dict[str, Callable[[Given], Report]] = {
     "whole-brain": _anatomy,
+    "zero-shot": _zero_shot,
     "end-to-end": _quantities,
     "specialists": _specialists,
     "interaction": _interaction,
@@ -106,7 +115,9 @@ def experiment(
     scans: ScansOption = None,
     checkpoint: CheckpointOption = None,
     other: OtherOption = None,
-    threads: ThreadsOption = None,
+    prepared: PreparedOption = None,
+    threads: PreparedOption = Annotated[Path | None, typer.Option(help="Folder that `vp-train data prepare` filled.")]
+ThreadsOption = None,
 ) -> None:
     """Runs an experiment and writes its table."""
     import torch
@@ -122,7 +133,7 @@ def experiment(
             raise typer.BadParameter(f"--other is NAME=FOLDER, not {entry!r}.")
         others[tool] = Path(folder)
     for chosen in EXPERIMENTS if name == "all" else (name,):
-        given = Given(settings_of(chosen, scale), data, out, scans, checkpoint, others)
+        given = Given(settings_of(chosen, scale), data, out, scans, checkpoint, others, prepared)
         started = time.monotonic()
         report = EXPERIMENTS[chosen](given)
         report = replace(report, settings={"scale": scale, **report.settings}, seconds=time.monotonic() - started)
