@@ -116,8 +116,7 @@ def experiment(
     checkpoint: CheckpointOption = None,
     other: OtherOption = None,
     prepared: PreparedOption = None,
-    threads: PreparedOption = Annotated[Path | None, typer.Option(help="Folder that `vp-train data prepare` filled.")]
-ThreadsOption = None,
+    threads: ThreadsOption = None,
 ) -> None:
     """Runs an experiment and writes its table."""
     import torch
