@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from pydicom.sr._concepts_dict import concepts
 
-from vp_model.ontology import load_ontology, normalise
+from vp_model.ontology import load_ontology, normalise, singulars
 
 PAPER_STRUCTURES = [
     "brain",
@@ -153,6 +157,143 @@ def test_no_term_names_two_structures() -> None:
     for structure in load_ontology().structures.values():
         for term in structure.terms:
             assert owners.setdefault(normalise(term), structure.name) == structure.name, term
+
+
+def test_no_term_found_by_its_plural_belongs_to_another_structure() -> None:
+    """`find` tries singulars: whatever they lead to must be what the term itself leads to."""
+    ontology = load_ontology()
+    for term, owner in ontology.terms.items():
+        found = ontology.find(term)
+        assert found is not None and found.name == owner, term
+        for singular in singulars(term):
+            assert ontology.terms.get(singular, owner) == owner, term
+
+
+EVERYDAY = {
+    "hippo": "hippocampus",
+    "hippocampal": "hippocampus",
+    "Amyg": "amygdala",
+    "NAcc": "nucleus accumbens",
+    "LV": "lateral ventricle",
+    "3rd vent": "third ventricle",
+    "4V": "fourth ventricle",
+    "GP": "globus pallidus",
+    "vDC": "ventral diencephalon",
+    "WM": "cerebral white matter",
+    "GM": "cerebral cortex",
+    "CSF spaces": "cerebrospinal fluid",
+    "parenchyma": "brain",
+    "WMHs": "white matter lesion",
+    "MS plaques": "white matter lesion",
+    "chronic microvascular ischemic changes": "white matter lesion",
+    "temporal horns": "inferior lateral ventricle",
+    "brain mets": "metastasis",
+    "GBM": "glioblastoma",
+    "SDH": "subdural hemorrhage",
+    "IPH": "intracerebral hemorrhage",
+    "lacunes": "lacunar infarct",
+    "MCA": "middle cerebral artery territory",
+    "PICA territory": "cerebellar artery territory",
+    "splenium": "splenium of the corpus callosum",
+    "Virchow-Robin spaces": "enlarged perivascular space",
+    "AVM": "arteriovenous malformation",
+}
+
+
+@pytest.mark.parametrize("term", EVERYDAY)
+def test_everyday_words_and_abbreviations_are_understood(term: str) -> None:
+    found = load_ontology().find(term)
+    assert found is not None and found.name == EVERYDAY[term]
+
+
+@pytest.mark.parametrize(
+    "unit", ["cc", "ml", "mm", "cm", "v1", "v3", "volume", "left", "size", "brainy", "ct", "flair"]
+)
+def test_units_and_common_words_name_no_structure(unit: str) -> None:
+    assert load_ontology().find(unit) is None
+
+
+def test_every_structure_has_a_code_and_no_code_names_two() -> None:
+    """Sides share the code of their structure; where no public code is known, there is one of the project's own."""
+    ontology = load_ontology()
+    owners: dict[tuple[str, str], str] = {}
+    for structure in ontology.structures.values():
+        code = ontology.code(structure)
+        assert code.value and len(code.value) <= 16 and code.scheme and 0 < len(code.meaning) <= 64
+        assert owners.setdefault((code.scheme, code.value), structure.name) == structure.name
+        assert all(0 <= channel <= 255 for channel in structure.color)
+
+
+def test_public_codes_are_those_of_the_standard() -> None:
+    """Every SNOMED CT, DCM and NCIt code that pydicom's dictionary of PS3.16 knows has a meaning that fits its name."""
+    unknown = set()
+    for structure in load_ontology().structures.values():
+        if structure.code is None:
+            continue
+        entries = [codes for codes in concepts[structure.code.scheme].values() if structure.code.value in codes]
+        if not entries:
+            unknown.add(structure.name)
+            continue
+        meanings = {entry[structure.code.value][0].lower() for entry in entries}
+        words = {word for term in structure.terms for word in re.findall("[a-z0-9]+", normalise(term))}
+        assert any(words & set(re.findall("[a-z0-9]+", normalise(meaning))) for meaning in meanings), structure.name
+    assert unknown <= FROM_THE_CODE_LIST, "A code that no source confirms."
+
+
+FROM_THE_CODE_LIST = {
+    "glioma", "glioblastoma", "astrocytoma", "meningioma", "metastasis", "infarct", "lacunar infarct",
+    "intracerebral hemorrhage", "subdural hemorrhage", "microbleed", "arachnoid cyst", "gliosis", "necrosis",
+}  # fmt: skip
+"""Codes that `brain_codes.csv` gives with their source, and pydicom's dictionary may not hold."""
+
+
+def test_codes_agree_with_the_list_of_brain_codes(shared_data: Path) -> None:
+    with (shared_data / "codes" / "brain_codes.csv").open(newline="", encoding="utf-8") as file:
+        listed = {row["type code"] for row in csv.DictReader(file)}
+    ontology = load_ontology()
+    for name in FROM_THE_CODE_LIST:
+        code = ontology.structures[name].code
+        assert code is not None and f"{code.scheme}:{code.value}" in listed, name
+
+
+def test_parents_exist_and_lead_nowhere_in_a_circle() -> None:
+    ontology = load_ontology()
+    for structure in ontology.structures.values():
+        assert set(structure.parents) <= set(ontology.structures)
+        assert structure.name not in ontology.ancestors(structure.name)
+        if structure.kind == "pathology" and structure.name != "lesion":
+            assert "lesion" in ontology.ancestors(structure.name)
+
+
+def test_hierarchy_of_the_paper_and_its_fourteen_classes_of_pathology_are_there() -> None:
+    ontology = load_ontology()
+    assert {"neoplasm", "mass", "lesion"} <= ontology.ancestors("glioma")
+    classes = [entry for entry in ontology.structures.values() if entry.kind == "pathology"]
+    assert len(classes) >= 14
+    groups = {entry.group for entry in ontology.structures.values()}
+    assert {"vascular territory", "cortical region", "deep", "ventricle", "tissue"} <= groups
+
+
+def test_descriptors_are_found_by_their_synonyms_and_none_is_ambiguous() -> None:
+    ontology = load_ontology()
+    owners: dict[str, str] = {}
+    for descriptor in ontology.descriptors.values():
+        for term in descriptor.terms:
+            assert owners.setdefault(normalise(term), descriptor.name) == descriptor.name, term
+            assert ontology.describe(term) is descriptor
+    bright = ontology.describe("Bright")
+    assert bright is not None and (bright.name, bright.aspect) == ("hyperintense", "signal")
+    assert ontology.describe("blue") is None
+
+
+def test_every_structure_is_found_by_each_of_its_terms_with_its_sides() -> None:
+    ontology = load_ontology()
+    for structure in ontology.structures.values():
+        for term in (*structure.terms, *structure.adjectives):
+            assert ontology.find(term) is structure
+            assert ontology.find(term.upper()) is structure
+        sided = ontology.resolve(f"left {structure.name}")
+        assert (sided is not None) == structure.paired
 
 
 def test_reading_the_ontology_loads_no_torch() -> None:

@@ -6,10 +6,11 @@ prompt about it can be refused instead of guessed at.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -44,6 +45,22 @@ class Structure:
     category: Code
     color: tuple[int, int, int]
     """Display colour, sRGB 0–255."""
+    adjectives: tuple[str, ...] = ()
+    """As in `hippocampal volume`: found like a synonym, but no name of its own."""
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        return (self.name, *self.synonyms)
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """A word that tells one finding from another: `hyperintense`, `cystic`, `chronic`."""
+
+    name: str
+    aspect: str
+    """`signal`, `texture`, `enhancement`, `diffusion`, `component`, `age`, `size`, `number`, `location` or `shape`."""
+    synonyms: tuple[str, ...]
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -81,6 +98,10 @@ class Ontology:
     side_codes: Mapping[str, Code]
     terms: Mapping[str, str]
     """Normalised term → canonical name."""
+    descriptors: Mapping[str, Descriptor] = field(default_factory=dict)
+    """By canonical name."""
+    descriptor_terms: Mapping[str, str] = field(default_factory=dict)
+    """Normalised term → canonical name of the descriptor."""
 
     def find(self, term: str) -> Structure | None:
         """The structure of a term without its side; tolerant of case and plural. None if there is none."""
@@ -88,6 +109,15 @@ class Ontology:
             if candidate in self.terms:
                 return self.structures[self.terms[candidate]]
         return None
+
+    def describe(self, term: str) -> Descriptor | None:
+        """The descriptor of a word or phrase: `bright` → hyperintense. None if there is none."""
+        name = self.descriptor_terms.get(normalise(term))
+        return None if name is None else self.descriptors[name]
+
+    def code(self, structure: Structure) -> Code:
+        """The code of a structure: a public one, or this project's own where none is known."""
+        return structure.code or private_code(structure.name)
 
     def resolve(self, region: str) -> tuple[Structure, Side] | None:
         """Structure and side of a region as programs write it: `left hippocampus`, `hippocampus`, `brainstem`."""
@@ -129,6 +159,7 @@ def load_ontology() -> Ontology:
             code=Code(*row["code"]) if row["code"] else None,
             category=categories[row["kind"]],
             color=tuple(row["color"]),
+            adjectives=tuple(row.get("adjectives", ())),
         )
         for row in data["structures"]
     }
@@ -136,14 +167,31 @@ def load_ontology() -> Ontology:
     for structure in structures.values():
         terms.setdefault(normalise(structure.name), structure.name)
     for structure in structures.values():
-        for synonym in structure.synonyms:
+        for synonym in (*structure.synonyms, *structure.adjectives):
             terms.setdefault(normalise(synonym), structure.name)
+    descriptors = {
+        row["name"]: Descriptor(row["name"], row["aspect"], tuple(row["synonyms"])) for row in data["descriptors"]
+    }
     return Ontology(
         version=data["version"],
         structures=MappingProxyType(structures),
         side_codes=MappingProxyType({side: Code(*code) for side, code in data["sides"].items()}),
         terms=MappingProxyType(terms),
+        descriptors=MappingProxyType(descriptors),
+        descriptor_terms=MappingProxyType(
+            {normalise(term): entry.name for entry in descriptors.values() for term in entry.terms}
+        ),
     )
+
+
+PRIVATE_SCHEME = "99VOXELPROMPT"
+"""Coding Scheme Designator of codes of this project (PS3.16 8.2: `99` begins a private one)."""
+
+
+def private_code(meaning: str) -> Code:
+    """The project's own code of a name: its value follows from the name, and fits SH (16 characters)."""
+    value = hashlib.sha256(meaning.encode()).hexdigest()[:12].upper()
+    return Code(f"VP{value}", PRIVATE_SCHEME, meaning[:64])
 
 
 FALLBACK_COLOR = (255, 200, 0)
