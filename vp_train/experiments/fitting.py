@@ -28,7 +28,7 @@ class Fit:
     Attributes:
         network: configuration of m; `steps` of `rate` with a cosine fall; `spacing_mm` of the images.
         images: most images of one head that a step shows; `corrupted`: share of steps with one that shows nothing.
-        softmax: weight of the cross-entropy over all structures; 0 leaves Dice alone (C.6).
+        voxelwise: weight of the cross-entropy over all structures; 0 leaves Dice alone (C.6).
     """
 
     network: VisionConfig
@@ -37,7 +37,7 @@ class Fit:
     spacing_mm: float
     images: int = 1
     corrupted: float = 0.0
-    softmax: float = 1.0
+    voxelwise: float = 1.0
     seed: int = 1
 
 
@@ -102,12 +102,12 @@ def fit(
         losses = []
         for logits, image in zip(network([item.placed for item in images], table(count)), images, strict=True):
             wanted = image.targets[places]
-            if len(names) == 1 or not settings.softmax:
+            if len(names) == 1 or not settings.voxelwise:
                 present = (wanted.flatten(1).sum(dim=1) > 1.0).to(wanted.dtype)
                 dice = (soft_dice(logits, wanted) * present).sum() / present.sum().clamp(min=1)
                 losses.append(1 - dice)
             else:
-                losses.append(whole_map_loss(logits, wanted, labels.structures, settings.softmax, weights)[0])
+                losses.append(whole_map_loss(logits, wanted, settings.voxelwise, weights)[0])
         optimizer.zero_grad(set_to_none=True)
         torch.stack(losses).mean().backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

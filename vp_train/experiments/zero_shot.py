@@ -103,7 +103,8 @@ def run(
 def _cases(settings: Mapping[str, Any], scans: Path | None, prepared: Path | None) -> Iterator[LesionCase]:
     for path in sorted(scans.glob("*_lesion.nii.gz")) if scans is not None else []:
         name = path.name.removesuffix("_lesion.nii.gz")
-        image = read_nifti(path.with_name(f"{name}_flair.nii.gz"), name="v1", kind="FLAIR", visit=DAY)
+        image = read_nifti(path.with_name(f"{name}_flair.nii.gz"), kind="FLAIR")
+        image = Volume(image.features, image.world, "v1", "FLAIR", DAY, 0)
         yield LesionCase(REAL, (image,), read_nifti(path).voxels > 0)
     if prepared is None:
         return

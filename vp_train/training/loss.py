@@ -1,5 +1,5 @@
 """Soft Dice (paper 3.1) with a small cross-entropy, which tells structures that are absent to stay away; and the same
-for all structures of a label map at once, which then compete for each voxel.
+for all structures of a label map at once.
 """
 
 from __future__ import annotations
@@ -42,20 +42,21 @@ def segmentation_loss(
 
 
 def whole_map_loss(
-    logits: torch.Tensor, targets: torch.Tensor, exclusive: int, softmax: float, weights: torch.Tensor
+    logits: torch.Tensor, targets: torch.Tensor, voxelwise: float, weights: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(loss, mean soft Dice of the targets present, detached) where the conditions of a pass are a whole label map.
 
-    Beside Dice of each mask, the first `exclusive` logits compete in a softmax against a background of logit 0, whose
-    cross-entropy says at every voxel which structure it is: a far denser signal than one mask at a time gives. Masks
-    stay sigmoids of the same logits. The other targets get the cross-entropy of their own sigmoid.
+    Beside Dice of each mask stands the cross-entropy of each sigmoid, summed over the targets and averaged over the
+    voxels: every voxel says of every structure whether it is there, as a label map of many classes does. A softmax over
+    the structures would do the same but contradict the masks where two structures share a voxel: both would exceed one
+    half.
 
     Args:
         logits, targets: (k, w, h, d).
-        softmax: weight of the cross-entropies.
+        voxelwise: weight of the cross-entropy.
         weights: (k,) weight of each target in the mean of Dice.
     """
-    loss, dice = _WholeMapLoss.apply(logits.flatten(1), targets.flatten(1), exclusive, softmax, weights)
+    loss, dice = _WholeMapLoss.apply(logits.flatten(1), targets.flatten(1), voxelwise, weights)
     return loss, dice
 
 
@@ -64,12 +65,11 @@ class _WholeMapLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        context: Any, logits: torch.Tensor, share: torch.Tensor, exclusive: int, softmax: float, weights: torch.Tensor
+        context: Any, logits: torch.Tensor, share: torch.Tensor, voxelwise: float, weights: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        voxels, others = logits.shape[1], max(logits.shape[0] - exclusive, 0) * logits.shape[1]
+        voxels = logits.shape[1]
         sums = torch.zeros(4, logits.shape[0], dtype=torch.float64)
-        entropy = torch.zeros(2, dtype=torch.float64)
-        gradient = torch.empty_like(logits)
+        entropy = torch.zeros((), dtype=torch.float64)
         probability = torch.empty_like(logits)
         # Blocks that stay in the processor's cache: every pass over the whole would wait for memory instead.
         for start in range(0, voxels, BLOCK):
@@ -79,16 +79,7 @@ class _WholeMapLoss(torch.autograd.Function):
             probability[:, block] = p
             parts = (torch.linalg.vecdot(p, y), torch.linalg.vecdot(p, p), torch.linalg.vecdot(y, y), y.sum(dim=1))
             sums += torch.stack(parts)
-            structures, rest = x[:exclusive], x[exclusive:]
-            highest = structures.amax(dim=0).clamp_min_(0)
-            exponential = (structures - highest).exp_()
-            total = exponential.sum(dim=0).add_((-highest).exp())
-            entropy[0] += (highest + total.log()).sum() - (y[:exclusive] * structures).sum()
-            gradient[:exclusive, block] = exponential.div_(total).sub_(y[:exclusive]).mul_(softmax / voxels)
-            if others:
-                wanted = y[exclusive:]
-                entropy[1] += functional.binary_cross_entropy_with_logits(rest, wanted, reduction="sum")
-                gradient[exclusive:, block] = (p[exclusive:] - wanted).mul_(softmax / others)
+            entropy += functional.binary_cross_entropy_with_logits(x, y, reduction="sum")
 
         overlap, squares, wanted_squares, amount = sums.to(logits.dtype)
         over, under = 2 * overlap + SMOOTH, squares + wanted_squares + SMOOTH
@@ -98,14 +89,15 @@ class _WholeMapLoss(torch.autograd.Function):
             present = torch.ones_like(dice)
         weighed = present * weights
         weighed = weighed / weighed.sum()
-        loss = 1 - (dice * weighed).sum() + softmax * (entropy[0] / voxels + entropy[1] / max(others, 1)).to(dice.dtype)
+        loss = 1 - (dice * weighed).sum() + voxelwise * (entropy / voxels).to(dice.dtype)
 
+        gradient = torch.empty_like(logits)
         of_share, of_probability = (-2 * weighed / under)[:, None], (2 * weighed * over / under.square())[:, None]
         for start in range(0, voxels, BLOCK):
             block = slice(start, start + BLOCK)
-            p = probability[:, block]
-            slope = (share[:, block] * of_share).addcmul_(p, of_probability)
-            gradient[:, block] += slope.mul_(p).mul_(1 - p)
+            p, y = probability[:, block], share[:, block]
+            slope = (y * of_share).addcmul_(p, of_probability)
+            gradient[:, block] = slope.mul_(p).mul_(1 - p).add_(p - y, alpha=voxelwise / voxels)
         mean = (dice * present).sum() / present.sum()
         context.save_for_backward(gradient)
         context.mark_non_differentiable(mean)
@@ -114,4 +106,4 @@ class _WholeMapLoss(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
         (gradient,) = context.saved_tensors
-        return gradient * gradients[0], None, None, None, None
+        return gradient * gradients[0], None, None, None

@@ -31,8 +31,8 @@ class Recipe:
         thick: share of images with one thick axis; `several`: share of steps with two or three images of one head (at
             the coarsest scale); `corrupted`: share of these with one image that shows nothing (paper C.5).
         emphasis: weight of a target in the mean of Dice where it is not 1.
-        softmax: weight of the cross-entropy of a softmax over all structures (`loss.whole_map_loss`); 0 leaves the
-            masks independent, with `cross_entropy`.
+        voxelwise: weight of a cross-entropy summed over the targets (`loss.whole_map_loss`); where 0, `cross_entropy`
+            weighs one that is averaged over them.
         condition_noise: standard deviation of what is added to φ, so that m bears what a language model emits instead.
         table_learns: whether the condition table still changes; off once a language model has learned its vectors.
     """
@@ -52,7 +52,7 @@ class Recipe:
     several: float
     corrupted: float
     emphasis: dict[str, float] = field(default_factory=dict)
-    softmax: float = 0.0
+    voxelwise: float = 0.0
     condition_noise: float = 0.0
     table_learns: bool = True
 

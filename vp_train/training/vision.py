@@ -122,8 +122,8 @@ def train_step(
     logits = learner.network([image.placed for image in images], phi)
     weights = torch.tensor([recipe.emphasis.get(name, 1.0) for name in learner.table.names])
     results = [
-        whole_map_loss(found, image.targets, load_labels().structures, recipe.softmax, weights)
-        if recipe.softmax
+        whole_map_loss(found, image.targets, recipe.voxelwise, weights)
+        if recipe.voxelwise
         else segmentation_loss(found, image.targets, recipe.cross_entropy, weights)
         for found, image in zip(logits, images, strict=True)
     ]
