@@ -17,6 +17,7 @@ IRREGULAR = {
     "amygdala": "amygdalae",
     "dura": "dura",
 }
+PARTIAL = ("periventricular", "juxtacortical", "deep ")
 UNCOUNTABLE = frozenset({"matter", "wm", "gm", "cortex", "mantle", "ribbon", "medullare", "diencephalon", "ventraldc"})
 
 
@@ -28,6 +29,7 @@ def written(
     explicit: bool = False,
     listed: bool = False,
     plain: bool = False,
+    many: bool = False,
 ) -> str:
     """One of the ways to write a structure.
 
@@ -36,10 +38,13 @@ def written(
         explicit: both sides are named as such ("both thalami"), because a neighbour in the prompt has a side.
         listed: it stands beside another name: the side must not be read as the other's.
         plain: nothing but the term.
+        many: in the plural, mostly.
     """
-    term = chance.choice((structure.name, chance.choice(structure.terms)))
+    term = chance.choice((structure.name, chance.choice(terms_of(structure))))
     if plain:
         return term
+    if many and chance.random() < 0.7:
+        term = plural(term, structure)
     suffix = " listed" if listed else ""
     if side:
         form = _form(f"one{suffix}", chance, held_out)
@@ -49,6 +54,23 @@ def written(
         form = _form("plain", chance, held_out)
     short = side[:1]
     return form.format(term=term, plural=plural(term, structure), side=side, s=short, st=f"{short}t")
+
+
+def terms_of(structure: Structure) -> tuple[str, ...]:
+    """Terms that mean all of it: "periventricular lesions" are a part, which a selection asks for."""
+    return tuple(term for term in structure.terms if not term.startswith(PARTIAL))
+
+
+def adjective(structure: Structure, side: str, chance: random.Random, explicit: bool = False) -> str:
+    """An adjective with its side, as before a measure: `left hippocampal`; empty where there is none."""
+    if not structure.adjectives:
+        return ""
+    word = chance.choice(structure.adjectives)
+    if side:
+        return f"{chance.choice((side, side, side[0], f'{side[0]}t', f'{side}-sided'))} {word}"
+    if structure.paired and (explicit or chance.random() < EXPLICIT):
+        return f"{chance.choice(('bilateral', 'left and right', 'both', 'l/r'))} {word}"
+    return word
 
 
 def plural(term: str, structure: Structure) -> str:

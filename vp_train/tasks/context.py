@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from vp_train.tasks.scene import (
     sample_regions,
     sample_scene,
 )
+from vp_train.tasks.selections import sample_selection
 
 UNKNOWN_FILE = Path(__file__).parent / "unknown_terms.json"
 SYLLABLES = (
@@ -31,6 +33,14 @@ SYLLABLES = (
 SPOKEN = MappingProxyType(
     {
         "T1": ("t1", "t1", "t1w", "t1-weighted", "t1 weighted", "mprage"),
+        "T1+C": (
+            "post-contrast t1",
+            "contrast-enhanced t1",
+            "t1 post contrast",
+            "t1 with contrast",
+            "t1 gd",
+            "t1 with gadolinium",
+        ),
         "T2": ("t2", "t2", "t2w", "t2-weighted", "t2 weighted"),
         "FLAIR": ("flair", "flair", "t2 flair", "t2-flair", "fluid attenuated"),
         "PD": ("pd", "proton density", "pd-weighted"),
@@ -42,6 +52,14 @@ SPOKEN = MappingProxyType(
     }
 )
 """How sequence types are written."""
+ADJECTIVE, ADJECTIVES = "adjectival", 0.4
+"""Slot of a structure's adjective, and how often it stands before a measure ("left hippocampal volume")."""
+BEFORE_MEASURE = re.compile(
+    r"\{(roi|bilateral)\} "
+    r"(?=(\{(volume|growth|segmentation|axis|intensity|center|mean|asymmetry|coordinates)\}|volume\b))"
+)
+LESIONS, SELECTED = 0.12, 0.55
+"""Share of regions that are lesions, and of these of parts of the lesion load."""
 NAMED_KIND = 0.12
 """Share of prompts that name the images to look at."""
 
@@ -93,9 +111,25 @@ class Context:
     def scene(self, chance: random.Random, several: float = SEVERAL_VISITS) -> Scene:
         return sample_scene(chance, several)
 
-    def region(self, chance: random.Random, side: str | None = None, explicit: bool = False) -> Region:
-        """Any region that the weights know."""
-        return sample_region(self.structures, chance, side, self.held_out, explicit)
+    @property
+    def pathologies(self) -> tuple[Structure, ...]:
+        """Lesions that the weights know."""
+        return tuple(structure for structure in self.structures if structure.kind == "pathology")
+
+    def region(self, chance: random.Random) -> Region:
+        """Any region that the weights know; lesions more often than one structure of many, and often a part of them."""
+        if self.pathologies and chance.random() < LESIONS:
+            return self.lesions(chance)
+        return sample_region(self.structures, chance, None, self.held_out)
+
+    def lesions(self, chance: random.Random, parts: float = SELECTED) -> Region:
+        """A lesion load, or in a share of `parts` a part of it: by side, place or size."""
+        structure = chance.choice(self.pathologies)
+        names = [item.name for item in self.structures]
+        chosen = sample_selection(structure, names, chance, self.held_out) if chance.random() < parts else None
+        if chosen is None:
+            return sample_region([structure], chance, None, self.held_out)
+        return Region(chosen[0], structure, "", chosen[1])
 
     def view(self, scene: Scene, chance: random.Random, share: float = NAMED_KIND) -> View:
         """All images, or in a `share` of prompts those of a sequence type, which the study may lack."""
@@ -128,7 +162,10 @@ class Context:
             avoid: slots that the template must not have.
             plain: nothing around the request.
         """
-        request, used = fill(draw_template(task, chance, self.held_out, avoid), values, chance, self.held_out)
+        template = draw_template(task, chance, self.held_out, avoid)
+        if values.get(ADJECTIVE) and chance.random() < ADJECTIVES:
+            template = BEFORE_MEASURE.sub("{" + ADJECTIVE + "} ", template, count=1)
+        request, used = fill(template, values, chance, self.held_out)
         if view is not None and view.words:
             request = f"{view.words}, {request}" if chance.random() < 0.2 else f"{request} {view.words}"
         modality = scene.modality if scene is not None else ""
@@ -142,8 +179,19 @@ class Context:
     def slot(self, name: str, chance: random.Random) -> str:
         return synonym(name, chance, self.held_out)
 
+    def named(self, region: Region) -> dict[str, str]:
+        """Values of the slots for a region."""
+        return {"roi": region.term, ADJECTIVE: region.adjective}
+
+    def listing(self, regions: Sequence[Region], chance: random.Random) -> dict[str, str]:
+        """Values of the slots for regions beside each other."""
+        values = self.named(regions[0]) if len(regions) == 1 else {}
+        return {**values, "roi": self.listed(regions, chance)}
+
     def regions(self, count: int, chance: random.Random) -> list[Region]:
-        """Regions of different structures that a prompt names beside each other."""
+        """Regions of different structures that a prompt names beside each other; one may be a part of a lesion load."""
+        if count == 1:
+            return [self.region(chance)]
         return sample_regions(self.structures, count, chance, self.held_out)
 
     def listed(self, regions: Sequence[Region], chance: random.Random) -> str:
@@ -185,14 +233,15 @@ def make_context(regions: Sequence[str], held_out: bool = False) -> Context:
     taken = {normalise(term) for structure in known for term in structure.terms}
     ontology = load_ontology()
     body: dict[str, list[str]] = json.loads(UNKNOWN_FILE.read_text(encoding="utf-8"))
+    listed = {normalise(term) for terms in body.values() for term in terms}
     other = [
         term
         for structure in ontology.structures.values()
         if structure.name not in {item.name for item in known}
         for term in structure.terms
-        if normalise(term) not in taken
+        if normalise(term) not in taken | listed
     ]
-    kept = [term for index, term in enumerate(other) if (index % 7 == 0) == held_out]
-    body_terms = body["held_out"] if held_out else body["train"]
+    kept = [term for index, term in enumerate(dict.fromkeys(other)) if (index % 7 == 0) == held_out]
+    body_terms = [term for term in body["held_out" if held_out else "train"] if normalise(term) not in taken]
     pathology = [s.name for s in ontology.structures.values() if s.kind == "pathology"]
     return Context(known, (*body_terms, *kept), tuple(pathology), held_out)

@@ -19,7 +19,7 @@ def extent_analysis(context: Context, chance: random.Random) -> Example:
     scene = context.scene(chance)
     region = context.region(chance)
     what = chance.choice(MEASURES)
-    values = {"roi": region.term, "axis": context.slot(what, chance)}
+    values = {**context.named(region), "axis": context.slot(what, chance)}
     if what in AXES:
         values["adjective"] = context.slot(ADJECTIVES[what], chance)
     view = context.view(scene, chance)
@@ -44,7 +44,7 @@ def extent_change(context: Context, chance: random.Random) -> Example:
     scene = context.scene(chance, SEVERAL_FOR_CHANGE)
     region = context.region(chance)
     what = chance.choice((*AXES, "longest"))
-    values = {"roi": region.term, "axis": context.slot(what, chance)}
+    values = {**context.named(region), "axis": context.slot(what, chance)}
     if what in AXES:
         values["stretched"] = context.slot(STRETCHED[what], chance)
     view = context.view(scene, chance)
@@ -73,7 +73,7 @@ def center_of_mass(context: Context, chance: random.Random) -> Example:
     scene = context.scene(chance)
     region = context.region(chance)
     view = context.view(scene, chance)
-    asked = context.ask("center of mass", {"roi": region.term}, chance, scene, view)
+    asked = context.ask("center of mass", context.named(region), chance, scene, view)
     if view.scene is None:
         return missing_image("center of mass", asked, scene)
     statement = 'report("center of mass", center_of_mass(roi))'

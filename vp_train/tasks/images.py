@@ -39,7 +39,7 @@ def _removed(context: Context, chance: random.Random, templates: str, operation:
     scene = context.scene(chance)
     region = context.region(chance)
     view = context.view(scene, chance)
-    asked = context.ask(templates, {"roi": region.term}, chance, scene, view)
+    asked = context.ask(templates, context.named(region), chance, scene, view)
     if view.scene is None:
         return missing_image("tissue removal", asked, scene)
     names = view.scene.names

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from vp_model.outcome import InputVolume
 from vp_train.tasks.context import SPOKEN, Asked, Context
 from vp_train.tasks.refusals import missing_image, no_change
-from vp_train.tasks.scene import Example, lines, segment_lines
+from vp_train.tasks.scene import Example, lines, matching, segment_lines
 from vp_train.tasks.volumes import SEVERAL_FOR_CHANGE
 
 
@@ -16,7 +16,7 @@ def intensity_analysis(context: Context, chance: random.Random) -> Example:
     scene = context.scene(chance)
     region = context.region(chance)
     kind = context.kind(scene, chance)
-    values = {"roi": region.term, "kind": chance.choice(SPOKEN[kind])}
+    values = {**context.named(region), "kind": chance.choice(SPOKEN[kind])}
     asked = context.ask("intensity analysis", values, chance, scene)
     image = _image(scene.of_session(-1), _named_kind(asked, kind))
     if image is None:
@@ -62,7 +62,7 @@ def intensity_change(context: Context, chance: random.Random) -> Example:
     scene = context.scene(chance, SEVERAL_FOR_CHANGE)
     region = context.region(chance)
     view = context.view(scene, chance)
-    asked = context.ask("intensity change", {"roi": region.term}, chance, scene, view)
+    asked = context.ask("intensity change", context.named(region), chance, scene, view)
     refused = no_change("intensity change", asked, scene, view)
     if refused is not None or view.scene is None:
         return refused or missing_image("intensity change", asked, scene)
@@ -93,7 +93,7 @@ def _image(volumes: Sequence[InputVolume], kind: str) -> InputVolume | None:
     """The first volume of a sequence type; the first of all where none is named."""
     if not kind:
         return volumes[0]
-    return next((volume for volume in volumes if volume.kind == kind), None)
+    return next(iter(matching(volumes, kind)), None)
 
 
 def _same_kind(earlier: Sequence[InputVolume], later: Sequence[InputVolume]) -> tuple[InputVolume, InputVolume] | None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
+from typing import Literal
 
 from vp_model.ontology import Structure, load_ontology
 from vp_model.outcome import InputVolume
-from vp_train.prompts.naming import written
+from vp_train.prompts.naming import adjective, written
+from vp_train.tasks.selections import Selection
 
-KINDS = ("T1", "T2", "FLAIR", "PD", "GRE", "SWI", "DWI", "ADC", "CT", "unknown")
-KIND_WEIGHTS = (30, 12, 22, 3, 3, 3, 4, 3, 8, 6)
+KINDS = ("T1", "T1+C", "T2", "FLAIR", "PD", "GRE", "SWI", "DWI", "ADC", "CT", "STIR", "PERFUSION", "TOF", "unknown")
+"""`+C`: after contrast agent."""
+KIND_WEIGHTS = (30, 6, 12, 22, 3, 3, 3, 5, 4, 8, 1, 1, 1, 5)
 MR_KINDS = frozenset(KINDS) - {"CT", "unknown"}
 SEVERAL_VISITS = 0.45
 SAME_KINDS = 0.6
@@ -20,11 +23,48 @@ SAME_KINDS = 0.6
 MAXIMUM_VOLUMES = 8
 
 
+Signal = Literal["hyperintense", "hypointense", "isointense"]
+Stage = Literal["acute", "subacute", "chronic", ""]
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """What is known of a lesion: by synthesis, by a label map, or by a reader (paper B.5, B.6).
+
+    Empty texts and None mean that it is not known or does not apply.
+    """
+
+    structure: str
+    """Name in the ontology: `infarct`, `white matter lesion`."""
+    side: Literal["left", "right", "midline", "both", ""] = ""
+    lobe: str = ""
+    """`frontal lobe`, `parietal lobe`, `temporal lobe`, `occipital lobe`, `insular cortex`, `cerebellum`, `brainstem`,
+    `basal ganglia`, `thalamus`, `ventricular system`…: a name of the ontology."""
+    compartment: Literal["parenchymal", "ventricular", "extra-axial", ""] = ""
+    territory: str = ""
+    """`anterior cerebral artery`, `middle cerebral artery`, `posterior cerebral artery`, `vertebrobasilar`."""
+    volume_mm3: float = 0.0
+    signal: Mapping[str, Signal] = field(default_factory=dict)
+    """By sequence type (`FLAIR`, `T1`, `CT`…), relative to the tissue around."""
+    enhancing: bool | None = None
+    """Brighter after contrast agent."""
+    restricted: bool | None = None
+    """Bright on DWI and dark on ADC."""
+    stage: Stage = ""
+    texture: Literal["solid", "cystic", "necrotic", "mixed", ""] = ""
+    components: tuple[str, ...] = ()
+    """Names of parts that have masks of their own: `edema`, `necrosis`, `enhancing tumor`, `cyst`…"""
+    session: int = 0
+    """The first session in which it is seen."""
+
+
 @dataclass(frozen=True)
 class Scene:
     """The volumes of a study, named `v1`, `v2`, … in order of session."""
 
     volumes: tuple[InputVolume, ...]
+    lesions: tuple[Lesion, ...] = ()
+    """What the images show, where that is known; a sampler without images knows nothing of them."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -52,8 +92,14 @@ class Scene:
 
     def of_kind(self, kind: str) -> Scene | None:
         """The volumes of one sequence type alone; None where there are none."""
-        chosen = tuple(volume for volume in self.volumes if volume.kind == kind)
-        return Scene(chosen) if chosen else None
+        chosen = matching(self.volumes, kind)
+        return replace(self, volumes=chosen) if chosen else None
+
+
+def matching(volumes: Sequence[InputVolume], kind: str) -> tuple[InputVolume, ...]:
+    """Volumes of a sequence type; where a plain T1 is asked for and none is there, those after contrast agent."""
+    chosen = tuple(volume for volume in volumes if volume.kind == kind)
+    return chosen or tuple(volume for volume in volumes if volume.kind == f"{kind}+C")
 
 
 def sample_scene(chance: random.Random, several: float = SEVERAL_VISITS) -> Scene:
@@ -84,6 +130,10 @@ class Region:
     structure: Structure
     side: str
     """`left`, `right`, or `""`: both where the structure is paired."""
+    selection: Selection | None = None
+    """The part of it that is meant; None for all."""
+    adjective: str = ""
+    """Before a measure: `left hippocampal`; empty where there is none."""
 
     @property
     def sided_names(self) -> tuple[str, ...]:
@@ -149,13 +199,16 @@ def sample_region(
     structure = chance.choice(structures)
     chosen = side if side is not None else chance.choice(("", "left", "right"))
     chosen = chosen if structure.paired else ""
-    return Region(written(structure, chosen, chance, held_out, explicit, listed), structure, chosen)  # type: ignore[arg-type]
+    term = written(structure, chosen, chance, held_out, explicit, listed)  # type: ignore[arg-type]
+    return Region(term, structure, chosen, adjective=adjective(structure, chosen, chance, explicit))
 
 
 def segment_lines(region: Region, names: Sequence[str], variable: str = "roi") -> list[str]:
     """Lines that leave the region in `variable`; a paired one without a side is the union of its sides."""
     arguments = ", ".join(f"{name}<MOD>" for name in names)
     calls = region.sided_names
+    if region.selection is not None:
+        return region.selection.lines(calls[0], arguments, variable)
     if len(calls) == 1:
         return [f'{variable} = segment("{calls[0]}", {arguments})']
     left, right = sides_of(variable)

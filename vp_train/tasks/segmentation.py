@@ -16,7 +16,7 @@ def segmentation(context: Context, chance: random.Random) -> Example:
     scene = context.scene(chance)
     regions = context.regions(chance.choice(COUNTS), chance)
     view = context.view(scene, chance)
-    asked = context.ask("segmentation", {"roi": context.listed(regions, chance)}, chance, scene, view)
+    asked = context.ask("segmentation", context.listing(regions, chance), chance, scene, view)
     if view.scene is None:
         return missing_image("segmentation", asked, scene)
     code: list[str] = []

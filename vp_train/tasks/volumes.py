@@ -20,7 +20,7 @@ def volume_analysis(context: Context, chance: random.Random) -> Example:
     scene = context.scene(chance)
     regions = context.regions(chance.choice(COUNTS), chance)
     view = context.view(scene, chance)
-    asked = context.ask("volume analysis", {"roi": context.listed(regions, chance)}, chance, scene, view)
+    asked = context.ask("volume analysis", context.listing(regions, chance), chance, scene, view)
     if view.scene is None:
         return missing_image("volume analysis", asked, scene)
     code: list[str] = []
@@ -36,7 +36,7 @@ def volume_change(context: Context, chance: random.Random) -> Example:
     scene = context.scene(chance, SEVERAL_FOR_CHANGE)
     region = context.region(chance)
     view = context.view(scene, chance)
-    asked = context.ask("volume change", {"roi": region.term}, chance, scene, view)
+    asked = context.ask("volume change", context.named(region), chance, scene, view)
     refused = no_change("volume change", asked, scene, view)
     if refused is not None or view.scene is None:
         return refused or missing_image("volume change", asked, scene)
