@@ -109,6 +109,10 @@ class ResultsSection(_Section):
     segmentation_series_number: int = 9001
     report_series_number: int = 9002
     derived_series_number: int = 9100
+    page_series_number: int = 9200
+    """Of pictures and PDF, where a destination takes them."""
+    report_without_volume: Literal["asked", "always", "never"] = "asked"
+    """Whether a run that found no volume leaves a report: `asked` only where a person asked for it."""
 
 
 class Config(_Section):

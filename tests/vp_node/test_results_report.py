@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,8 @@ from tests.vp_node.results_support.cases import (
 )
 from tests.vp_node.results_support.tools import dciodvfy_errors, dsrdump, report_by_dcmqi
 from vp_model.outcome import DerivedVolume, Measurement, Text
-from vp_node.results import PromptProvenance, check_file
+from vp_node.results import PromptProvenance, ResultObject, RunIdentity, check_file
+from vp_node.results.model import Predecessor
 from vp_node.results.uids import tracking_uid
 
 
@@ -199,18 +201,38 @@ def test_encoding_twice_gives_the_same_bytes(case: str, tmp_path: Path) -> None:
     assert not {item.sop_instance_uid for item in other} & {item.sop_instance_uid for item in encoded(outcome, items)}
 
 
-def test_later_run_names_its_predecessor(tmp_path: Path) -> None:
-    from dataclasses import replace
+def follower(before: ResultObject, *, same_model: bool) -> RunIdentity:
+    predecessor = Predecessor(
+        identity_of().run_id,
+        "voxelprompt-compact 0.0.9, SHA-256 0123456789ab",
+        same_model,
+        before.sop_class_uid,
+        before.sop_instance_uid,
+        before.series_instance_uid,
+        STUDY,
+    )
+    return replace(identity_of(run_id="later"), predecessor=predecessor)
 
+
+def test_revision_names_its_predecessor(tmp_path: Path) -> None:
     classic(tmp_path / "in", "axial")
     items = chosen(volumes_in(tmp_path / "in"))
     before = encoded(hippocampus(items), items)[-1]
-    identity = replace(identity_of(run_id="later"), predecessor_run_id=identity_of().run_id)
-    after = encoded(hippocampus(items), items, identity=identity)
+    after = encoded(hippocampus(items), items, identity=follower(before, same_model=True))
     named = after[-1].dataset.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0]
     assert named.SeriesInstanceUID == before.series_instance_uid
     assert named.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == before.sop_instance_uid
+    assert "Replaces the report of run" in texts(after[-1].dataset)
     assert dciodvfy_errors(written(after, tmp_path / "out")[-1]) == []
+
+
+def test_run_of_another_model_stands_beside_and_says_so(tmp_path: Path) -> None:
+    classic(tmp_path / "in", "axial")
+    items = chosen(volumes_in(tmp_path / "in"))
+    before = encoded(hippocampus(items), items)[-1]
+    after = encoded(hippocampus(items), items, identity=follower(before, same_model=False))[-1].dataset
+    assert "PredecessorDocumentsSequence" not in after
+    assert "Stands beside" in texts(after) and "voxelprompt-compact 0.0.9" in texts(after)
 
 
 def test_tracking_is_of_patient_structure_and_side() -> None:

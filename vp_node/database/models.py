@@ -63,12 +63,16 @@ class StudyState(StrEnum):
     DISCARDED = "discarded"
     OWN_RESULTS = "own results"
     """Holds nothing but what this node made."""
+    PRIOR = "prior"
+    """Fetched for a run as an earlier study of its patient: no standing prompt runs on it."""
 
 
 class RunState(StrEnum):
     SCHEDULED = "scheduled"
     """Waits for its time window."""
     QUEUED = "queued"
+    FETCHING = "fetching"
+    """Asks an archive for the patient's earlier studies."""
     GATHERING = "gathering"
     INFERRING = "inferring"
     ENCODING = "encoding"
@@ -91,6 +95,10 @@ FINAL_RUN_STATES = frozenset(
 class DeliveryState(StrEnum):
     PENDING = "pending"
     SENT = "sent"
+    COMMITTED = "committed"
+    """The destination has promised to keep it (storage commitment)."""
+    SET_ASIDE = "set aside"
+    """Not for this destination: it takes the run's results in another form, or not this kind of object."""
     DEAD = "dead"
     """Refused for good, or out of attempts: an admin can see it and resend."""
 
@@ -126,6 +134,8 @@ class Study(Base):
     state: Mapped[str] = mapped_column(String(16), default=StudyState.RECEIVING, index=True)
     revision: Mapped[int] = mapped_column(default=0)
     """Counts how often the study was closed; what arrives later makes the next revision."""
+    understood_revision: Mapped[int] = mapped_column(default=0, server_default="0")
+    """The latest revision whose volumes are written down: runs of a later one wait."""
     input_digest: Mapped[str] = mapped_column(String(64), default="")
     """SHA-256 over the digests of the instances that the revision holds."""
     closed_reason: Mapped[str] = mapped_column(String(64), default="")
@@ -217,6 +227,36 @@ class Volume(Base):
     """`vp_node.studies.model.SourceVolume` as JSON."""
 
 
+class VolumeRule(Base):
+    """A correction of what volumes are, for headers that say it wrongly or not at all."""
+
+    __tablename__ = "volume_rules"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    definition: Mapped[dict[str, Any]]
+    """`vp_node.studies.corrections.VolumeRule` as JSON."""
+    position: Mapped[int] = mapped_column(default=100)
+    """Lower is asked first; the first rule that fits corrects the volume."""
+    created_by: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class PriorFetch(Base):
+    """A study that a run is fetching as a prior: what comes of it by C-MOVE is no new arrival."""
+
+    __tablename__ = "prior_fetches"
+    __table_args__ = (UniqueConstraint("run_id", "study_instance_uid"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[str] = mapped_column(String(36))
+    study_instance_uid: Mapped[str] = mapped_column(String(64), index=True)
+    ae_title: Mapped[str] = mapped_column(String(16))
+    """Of the archive that sends it."""
+    expires_at: Mapped[datetime]
+    """Later, what comes of the study is an arrival like any other."""
+
+
 class SetAsideSeries(Base):
     """Instances of one revision of a study that are no volume, and why."""
 
@@ -287,7 +327,9 @@ class Run(Base):
     supersedes_run_id: Mapped[str | None] = mapped_column(String(36))
     """The run on the study's earlier revision, or with the earlier model, that this one follows."""
     choices: Mapped[list[Any]] = mapped_column(default=list)
-    """Which volumes were taken, which not, and why."""
+    """Which volumes were taken, which not, and why; empty until they are chosen."""
+    priors: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
+    """What the search for earlier studies came to: `vp_node.runs.priors.PriorReport` as JSON; empty before."""
     task: Mapped[str] = mapped_column(String(64), default="")
     program: Mapped[str] = mapped_column(Text, default="")
     outcome_folder: Mapped[str] = mapped_column(String(255), default="")
@@ -307,7 +349,9 @@ class Result(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
     role: Mapped[str] = mapped_column(String(16))
-    """`seg`, `sr` or `derived`."""
+    """`seg`, `sr`, `derived`, `capture` or `pdf`."""
+    form: Mapped[str] = mapped_column(String(16), default="")
+    """Of segmentations and of the report that refers to them: `binary`, `labelmap` or `fractional`; empty: of none."""
     sop_class_uid: Mapped[str] = mapped_column(String(64))
     sop_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
     series_instance_uid: Mapped[str] = mapped_column(String(64))
@@ -334,6 +378,12 @@ class Delivery(Base):
     last_error: Mapped[str] = mapped_column(Text, default="")
     next_attempt_at: Mapped[datetime | None]
     sent_at: Mapped[datetime | None]
+    transaction_uid: Mapped[str] = mapped_column(String(64), default="", index=True)
+    """Of the storage commitment that was last asked for; empty: none is asked."""
+    commitment_due_at: Mapped[datetime | None]
+    """When commitment is asked for (again); None: it was given, given up, or is not asked."""
+    commitment_attempts: Mapped[int] = mapped_column(default=0)
+    committed_at: Mapped[datetime | None]
 
     result: Mapped[Result] = relationship(back_populates="deliveries")
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 from highdicom.sr.coding import CodedConcept
 from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code as DicomCode
 
 from vp_model.ontology import Code, load_ontology
 from vp_model.outcome import Measurement
@@ -62,6 +68,11 @@ def coded(code: Code) -> CodedConcept:
     return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning[:64])
 
 
+def coded_from(code: DicomCode) -> CodedConcept:
+    """A code of pydicom's dictionary."""
+    return CodedConcept.from_code(code)
+
+
 def private(meaning: str) -> CodedConcept:
     """A private code for a name: its value follows from the name, and fits SH (16 characters)."""
     value = hashlib.sha256(meaning.encode()).hexdigest()[:12].upper()
@@ -95,6 +106,51 @@ def measurement_code(measurement: Measurement, modality: str) -> tuple[CodedConc
     if known is not None and known.code is not None:
         return coded(Code(*known.code)), None
     return private(measurement.name[:1].upper() + measurement.name[1:]), None
+
+
+@cache
+def _answers() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((Path(__file__).parent / "answers.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+def coded_answer(topic: str, text: str) -> tuple[CodedConcept, CodedConcept] | None:
+    """Question and answer as codes, where the words of an answer allow one reading (`answers.json`)."""
+    name = _answers()["topics"].get(topic)
+    if name is None:
+        return None
+    values = [item for item in _answers()["values"][topic] if re.search(item["pattern"], text, re.IGNORECASE)]
+    signs = {json.dumps(item.get("code") or item["private"]) for item in values}
+    if topic == "signal intensity" and len(signs) != 1:
+        return None
+    return (_entry(name), _entry(values[0])) if values else None
+
+
+def _entry(item: dict[str, Any]) -> CodedConcept:
+    return coded(Code(*item["code"])) if "code" in item else private(item["private"])
+
+
+def places_in(text: str) -> list[tuple[CodedConcept, CodedConcept | None]]:
+    """Anatomical structures that a text names, with their side: the longest names first come, at most three."""
+    ontology = load_ontology()
+    words = re.findall(r"[A-Za-z]+", text.lower())
+    found: list[tuple[CodedConcept, CodedConcept | None]] = []
+    start = 0
+    while start < len(words) and len(found) < 3:
+        for length in range(min(5, len(words) - start), 0, -1):
+            resolved = ontology.resolve(" ".join(words[start : start + length]))
+            code = resolved[0].code if resolved is not None and resolved[0].kind == "anatomy" else None
+            if resolved is not None and code is not None:
+                side = resolved[1]
+                named = any(word in ("left", "right") for word in words[start : start + length])
+                laterality = ontology.side_codes.get(side) if named else None
+                entry = (coded(code), coded(laterality) if laterality is not None else None)
+                if all(entry[0].value != item[0].value for item in found):
+                    found.append(entry)
+                start += length - 1
+                break
+        start += 1
+    return found
 
 
 def identify_private_scheme(dataset: Dataset, organization: str) -> None:

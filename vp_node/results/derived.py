@@ -19,7 +19,9 @@ from vp_model.outcome import DerivedVolume
 from vp_node.results.codes import private
 from vp_node.results.equipment import Equipment, add_contributing_equipment
 from vp_node.results.model import ResultError, ResultObject, RunIdentity
-from vp_node.results.segmentation import SegmentedVolume, copy_patient_and_study
+from vp_node.results.numbers import SeriesNumbers
+from vp_node.results.patient import copy_patient_and_study
+from vp_node.results.segmentation import SegmentedVolume
 from vp_node.results.sources import LPS, Source
 from vp_node.results.stamping import stamp
 from vp_node.results.uids import object_uid
@@ -80,6 +82,7 @@ def derived_series(
     sources: Sequence[Source],
     identity: RunIdentity,
     equipment: Equipment,
+    numbers: SeriesNumbers,
     first_series_number: int,
     moment: datetime,
     charset: str | list[str],
@@ -91,13 +94,14 @@ def derived_series(
     for index, volume in enumerate(item for item in volumes if item.source in by_name):
         source = by_name[volume.source]
         stored = _stored(volume, source.chosen.volume.modality)
+        number = numbers.take(first_series_number + index)
         masks = [item for item in segmented if item.source is source]
         for k in range(volume.voxels.shape[2]):
             image = _image(volume, k, stored, source, masks)
             role = f"derived/{volume.identifier}"
             image.SeriesInstanceUID = object_uid(identity.run_id, f"{role}/series")
             image.SOPInstanceUID = object_uid(identity.run_id, f"{role}/{k}")
-            image.SeriesNumber = first_series_number + index
+            image.SeriesNumber = number
             image.InstanceNumber = k + 1
             image.SeriesDescription = f"{equipment.model_name} {volume.label}"[:64]
             image.SpecificCharacterSet = charset

@@ -11,32 +11,53 @@ from typing import Any
 import numpy as np
 from highdicom.sr import (
     CodedConcept,
+    CompositeContentItem,
+    ContentItem,
     CoordinatesForMeasurement3D,
     FindingSite,
     GraphicTypeValues3D,
+    ImageContentItem,
+    ImageRegion3D,
     Measurement,
     MeasurementsAndQualitativeEvaluations,
+    PlanarROIMeasurementsAndQualitativeEvaluations,
     QualitativeEvaluation,
     ReferencedSegment,
     RelationshipTypeValues,
     SourceImageForSegmentation,
+    SourceSeriesForSegmentation,
     TextContentItem,
     TimePointContext,
     TrackingIdentifier,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
+from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 
 from vp_model import outcome as found
 from vp_model.outcome import Outcome, Side
-from vp_node.results.codes import brain, measurement_code, private, structure_codes, unit_code
+from vp_node.results.codes import (
+    brain,
+    coded_answer,
+    measurement_code,
+    places_in,
+    private,
+    structure_codes,
+    unit_code,
+)
 from vp_node.results.equipment import Equipment, report_algorithm
-from vp_node.results.model import PromptProvenance, RunIdentity
+from vp_node.results.model import PromptProvenance, ResultObject, RunIdentity
 from vp_node.results.segmentation import Segment, SegmentedVolume
 from vp_node.results.sources import LPS, Source
 from vp_node.results.uids import tracking_uid, uid_of
 
-Group = VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
+Group = (
+    VolumetricROIMeasurementsAndQualitativeEvaluations
+    | PlanarROIMeasurementsAndQualitativeEvaluations
+    | MeasurementsAndQualitativeEvaluations
+)
+
+Point = tuple[float, float, float]
 
 DISCLAIMER = "Made by software, for research use only, not verified by a person."
 
@@ -56,15 +77,29 @@ class GroupWriter:
     identity: RunIdentity
     provenance: PromptProvenance
     equipment: Equipment
+    patient_key: str
+    further: tuple[ResultObject, ...] = ()
+    """Objects of the run that no other group refers to: derived images, the page, the PDF."""
 
     def write(self) -> ReportGroups:
         """All groups: segments, other measurements, texts, absent structures, and what was asked and done."""
         owner = self._owners()
         of_segment: dict[int, list[found.Measurement]] = defaultdict(list)
         free: dict[tuple[str, Side, str, tuple[str, ...]], list[found.Measurement]] = defaultdict(list)
+        points: dict[tuple[str, Side, str, tuple[str, ...], Point], list[found.Measurement]] = defaultdict(list)
         for index, measurement in enumerate(self.outcome.measurements):
             if index in owner:
                 of_segment[owner[index]].append(measurement)
+            elif len(measurement.points) == 1 and self._frame_of_reference(measurement):
+                place = measurement.points[0]
+                key_of_point = (
+                    measurement.structure,
+                    measurement.side,
+                    measurement.label,
+                    _dates(measurement),
+                    place,
+                )
+                points[key_of_point].append(measurement)
             else:
                 key = (measurement.structure, measurement.side, measurement.label, _dates(measurement))
                 free[key].append(measurement)
@@ -74,6 +109,7 @@ class GroupWriter:
             for segment in volume.segments:
                 groups.append(self._segment_group(volume, segment, of_segment[number]))
                 number += 1
+        groups += [self._point_group(items) for items in points.values()]
         groups += [self._free_group(items) for items in free.values()]
         groups += self._absent()
         groups += self._texts()
@@ -117,7 +153,7 @@ class GroupWriter:
             sop_class_uid=str(volume.dataset.SOPClassUID),
             sop_instance_uid=str(volume.dataset.SOPInstanceUID),
             segment_number=segment.number,
-            source_images=_images(source, segment),
+            **_sources_of_segment(source, segment),
         )
         group = VolumetricROIMeasurementsAndQualitativeEvaluations(
             tracking_identifier=TrackingIdentifier(uid=segment.tracking_uid, identifier=segment.tracking_id),
@@ -155,7 +191,7 @@ class GroupWriter:
             comments.append("The model is not accurate enough on this structure; experimental.")
         modality = self._modality(first.volume)
         group = MeasurementsAndQualitativeEvaluations(
-            tracking_identifier=self._tracking(first.structure, first.side, first.label),
+            tracking_identifier=self._tracking(first),
             algorithm_id=report_algorithm(self.equipment),
             time_point_context=_time_point(dates[-1] if dates else "", None),
             measurements=[self._measurement(item, modality) for item in finite],
@@ -164,24 +200,49 @@ class GroupWriter:
         _add_comments(group, comments)
         return group
 
-    def _measurement(self, item: found.Measurement, modality: str) -> Measurement:
+    def _point_group(self, measurements: Sequence[found.Measurement]) -> Group:
+        """TID 1410: a point as the region, and its coordinates as numbers."""
+        first = measurements[0]
+        dates = _dates(first)
+        modality = self._modality(first.volume)
+        group = PlanarROIMeasurementsAndQualitativeEvaluations(
+            tracking_identifier=self._tracking(first),
+            referenced_region=ImageRegion3D(
+                graphic_type=GraphicTypeValues3D.POINT,
+                graphic_data=np.asarray(first.points, dtype=np.float64) @ LPS[:3, :3],
+                frame_of_reference_uid=self._frame_of_reference(first),
+            ),
+            algorithm_id=report_algorithm(self.equipment),
+            time_point_context=_time_point(dates[-1] if dates else "", None),
+            measurements=[
+                self._measurement(item, modality, with_points=False)
+                for item in measurements
+                if math.isfinite(item.value)
+            ],
+            geometric_purpose=CodedConcept("111010", "DCM", "Center"),
+            **_finding(first.structure, first.side),
+        )
+        words = f"{first.label or first.structure}" + (f", {dates[-1]}" if dates else "")
+        comments = [words, self._elsewhere(first.masks)]
+        if any(item.experimental for item in measurements):
+            comments.append("The model is not accurate enough on this structure; experimental.")
+        _add_comments(group, [comment for comment in comments if comment])
+        return group
+
+    def _measurement(self, item: found.Measurement, modality: str, *, with_points: bool = True) -> Measurement:
         name, derivation = measurement_code(item, modality)
         return Measurement(
             name=name,
             value=float(f"{item.value:.9g}"),
             unit=unit_code(item.unit),
             derivation=derivation,
-            referenced_coordinates=self._coordinates(item) or None,
+            referenced_coordinates=(self._coordinates(item) or None) if with_points else None,
         )
 
     def _coordinates(self, item: found.Measurement) -> list[CoordinatesForMeasurement3D]:
-        """RAS points of a measurement as SCOORD3D, in the Frame of Reference of the images that it was made on."""
-        if not item.points:
-            return []
-        volumes = {self.outcome.mask(mask).volume for mask in item.masks} | {item.volume}
-        sources = [source for source in self.sources if source.chosen.name in volumes] or list(self.sources)
-        frames = {source.frame_of_reference_uid for source in sources}
-        if len(frames) != 1:
+        """RAS points of a length as SCOORD3D, in the Frame of Reference of the images that it was made on."""
+        frame_of_reference = self._frame_of_reference(item)
+        if not item.points or not frame_of_reference:
             return []
         points = np.asarray(item.points, dtype=np.float64) @ LPS[:3, :3]
         kind = GraphicTypeValues3D.POINT if len(points) == 1 else GraphicTypeValues3D.POLYLINE
@@ -189,10 +250,17 @@ class GroupWriter:
             CoordinatesForMeasurement3D(
                 graphic_type=kind,
                 graphic_data=points,
-                frame_of_reference_uid=frames.pop(),
+                frame_of_reference_uid=frame_of_reference,
                 purpose=CodedConcept("111010", "DCM", "Center") if len(points) == 1 else codes.DCM.Path,
             )
         ]
+
+    def _frame_of_reference(self, item: found.Measurement) -> str:
+        """Of the images that a measurement was made on; empty where they have none in common."""
+        volumes = {self.outcome.mask(mask).volume for mask in item.masks} | {item.volume}
+        sources = [source for source in self.sources if source.chosen.name in volumes] or list(self.sources)
+        frames = {source.frame_of_reference_uid for source in sources}
+        return frames.pop() if len(frames) == 1 else ""
 
     def _absent(self) -> list[Group]:
         """Structures that were asked for, looked for and not found: volume 0 and a coded negative."""
@@ -209,7 +277,7 @@ class GroupWriter:
                 continue
             zero = found.Measurement("volume", 0.0, "ml", structure, side, "", structure)
             group = MeasurementsAndQualitativeEvaluations(
-                tracking_identifier=self._tracking(structure, side, ""),
+                tracking_identifier=self._tracking_of(structure, side, "", ()),
                 algorithm_id=report_algorithm(self.equipment),
                 measurements=[] if (structure, side) in told else [self._measurement(zero, "")],
                 qualitative_evaluations=[QualitativeEvaluation(codes.DCM.PresenceOfProperty, codes.DCM.Absent)],
@@ -220,14 +288,21 @@ class GroupWriter:
         return groups
 
     def _texts(self) -> list[Group]:
+        """Answers in words, coded as well where a code says the same."""
         groups: list[Group] = []
         for text in self.outcome.texts:
             structure = text.structure or "brain"
+            answer = coded_answer(text.topic, text.text)
+            about = _finding(structure, text.side)
+            if text.topic == "location":
+                sites = [FindingSite(place, laterality=side) for place, side in places_in(text.text)]
+                about["finding_sites"] = sites or about["finding_sites"]
             group = MeasurementsAndQualitativeEvaluations(
-                tracking_identifier=self._tracking(structure, text.side, text.topic),
+                tracking_identifier=self._tracking_of(structure, text.side, text.topic, text.masks),
                 algorithm_id=report_algorithm(self.equipment),
                 time_point_context=_time_point(text.visit, None),
-                **_finding(structure, text.side),
+                qualitative_evaluations=[QualitativeEvaluation(*answer)] if answer else None,
+                **about,
             )
             topic = f"{text.topic}: " if text.topic else ""
             _add_comments(group, [f"{topic}{text.text}"])
@@ -248,8 +323,14 @@ class GroupWriter:
             ("Model", f"{outcome.model.name} {outcome.model.version}, SHA-256 {outcome.model.content_hash}"),
             ("Node", f"{self.equipment.node_name}, voxelprompt-node {self.equipment.node_version}"),
             ("Run", self.identity.run_id),
-            ("Images", "; ".join(_image_words(source) for source in self.sources)),
+            ("Images", "; ".join(_image_words(source) for source in self.sources) or "none"),
         ]
+        predecessor = self.identity.predecessor
+        if predecessor is not None and predecessor.same_model:
+            entries.append(("Revision", f"Replaces the report of run {predecessor.run_id}."))
+        elif predecessor is not None:
+            words = f"Stands beside the report of run {predecessor.run_id}, made by another model: {predecessor.model}."
+            entries.append(("Other model", words))
         entries += [("Warning", warning) for warning in outcome.warnings]
         entries += [("Derived image", f"{item.label} ({item.operation} of {item.source})") for item in outcome.derived]
         elsewhere = self._elsewhere([mask.identifier for mask in outcome.masks])
@@ -265,6 +346,7 @@ class GroupWriter:
         for name, text in entries:
             if text.strip():
                 content.append(TextContentItem(private(name), text, relationship_type=RelationshipTypeValues.CONTAINS))
+        content.extend(_references(self.further))
         if outcome.status != "answered":
             _add_comments(group, [f"No result: {outcome.reason or 'the prompt was not answered.'}"])
         return group
@@ -281,9 +363,21 @@ class GroupWriter:
             words.append(f"{mask.label} on {kinds.get(mask.volume, mask.volume)} of {mask.visit or 'an earlier visit'}")
         return f"Found on another study, without a segmentation here: {', '.join(words)}." if words else ""
 
-    def _tracking(self, structure: str, side: str, extra: str) -> TrackingIdentifier:
-        patient = self.sources[0].chosen.volume.patient_key
-        uid = tracking_uid(patient, structure or "brain", side)
+    def _tracking(self, measurement: found.Measurement) -> TrackingIdentifier:
+        return self._tracking_of(measurement.structure, measurement.side, measurement.label, measurement.masks)
+
+    def _tracking_of(self, structure: str, side: str, extra: str, masks: Sequence[str]) -> TrackingIdentifier:
+        """Of the segment that something was measured on, where it is of one alone; otherwise of the structure."""
+        of_mask = {segment.mask.identifier: segment for volume in self.segmented for segment in volume.segments}
+        segments = {
+            of_mask[mask].tracking_uid: of_mask[mask]
+            for mask in masks
+            if mask in of_mask and (of_mask[mask].mask.structure, of_mask[mask].mask.side) == (structure, side)
+        }
+        if len(segments) == 1:
+            (segment,) = segments.values()
+            return TrackingIdentifier(uid=segment.tracking_uid, identifier=segment.tracking_id)
+        uid = tracking_uid(self.patient_key, structure or "brain", side)
         name = " ".join(word for word in (side, structure) if word) or extra or "brain"
         return TrackingIdentifier(uid=uid, identifier=name[:64])
 
@@ -302,22 +396,60 @@ def _finding(structure: str, side: str) -> dict[str, Any]:
     return {"finding_type": written.type, "finding_category": written.category, "finding_sites": [site]}
 
 
-def _images(source: Source, segment: Segment) -> list[SourceImageForSegmentation]:
-    """The source images that the segment's voxels lie on."""
-    frames: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for index in np.flatnonzero(segment.mask.voxels.any(axis=(0, 1))):
+def _sources_of_segment(source: Source, segment: Segment) -> dict[str, Any]:
+    """The source of a segment: its series in one item, or the images where the series holds other volumes too."""
+    volume = source.chosen.volume
+    if not volume.splits:
+        return {"source_series": SourceSeriesForSegmentation(volume.series_instance_uid)}
+    images = images_under(source, [segment.mask.voxels])
+    return {
+        "source_images": [
+            SourceImageForSegmentation(sop_class, instance, numbers or None)
+            for (sop_class, instance), numbers in images.items()
+        ]
+    }
+
+
+def images_under(source: Source, masks: Sequence[NDArray[np.bool_]]) -> dict[tuple[str, str], list[int]]:
+    """SOP Class and Instance UID of the images that regions lie on, with their frame numbers where they have any.
+
+    The middle image stands for a volume on which nothing lies.
+    """
+    shape = source.chosen.volume.shape
+    lies = np.zeros(shape[2], bool)
+    for mask in masks:
+        lies |= mask.any(axis=(0, 1))
+    images = _images_at(source, np.flatnonzero(lies))
+    there = [index for index in range(shape[2]) if not source.reference(index).is_missing]
+    return images or _images_at(source, there[len(there) // 2 : len(there) // 2 + 1])
+
+
+def _images_at(source: Source, slices: Iterable[int]) -> dict[tuple[str, str], list[int]]:
+    images: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for index in slices:
         frame = source.reference(int(index))
         if not frame.is_missing:
-            numbers = frames[frame.sop_class_uid, frame.sop_instance_uid]
+            numbers = images[frame.sop_class_uid, frame.sop_instance_uid]
             if frame.frame_number is not None:
                 numbers.append(frame.frame_number)
-    if not frames:
-        first = next(frame for frame in source.chosen.volume.frames if not frame.is_missing)
-        frames[first.sop_class_uid, first.sop_instance_uid] = [first.frame_number] if first.frame_number else []
-    return [
-        SourceImageForSegmentation(sop_class, instance, numbers or None)
-        for (sop_class, instance), numbers in frames.items()
-    ]
+    return dict(images)
+
+
+def _references(objects: Sequence[ResultObject]) -> list[ContentItem]:
+    """One item for each series: IMAGE where it is one, COMPOSITE for a document."""
+    items: list[ContentItem] = []
+    names = {"derived": "Derived image", "capture": "Page", "pdf": "Document"}
+    for item in objects:
+        kind = CompositeContentItem if item.role == "pdf" else ImageContentItem
+        items.append(
+            kind(
+                name=private(names[item.role]),
+                referenced_sop_class_uid=item.sop_class_uid,
+                referenced_sop_instance_uid=item.sop_instance_uid,
+                relationship_type=RelationshipTypeValues.CONTAINS,
+            )
+        )
+    return items
 
 
 def _time_point(visit: str, session: int | None) -> TimePointContext | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
 from highdicom.sr import (
     CodeContentItem,
     CodedConcept,
@@ -19,15 +21,17 @@ from highdicom.sr import (
     ObserverContext,
     RelationshipTypeValues,
 )
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.sr.codedict import codes
 
 from vp_model.outcome import Outcome
 from vp_node.results.equipment import Equipment, add_contributing_equipment
-from vp_node.results.groups import ReportGroups
-from vp_node.results.model import ResultObject, RunIdentity
-from vp_node.results.segmentation import SegmentedVolume, copy_patient_and_study, leave_patient_out
+from vp_node.results.groups import ReportGroups, images_under
+from vp_node.results.model import Form, Predecessor, ResultObject, RunIdentity
+from vp_node.results.patient import copy_patient_and_study, leave_patient_out
+from vp_node.results.segmentation import SegmentedVolume
 from vp_node.results.sources import Source
 from vp_node.results.stamping import stamp
 from vp_node.results.uids import object_uid
@@ -35,6 +39,7 @@ from vp_node.results.uids import object_uid
 PROCEDURES = {
     "MR": CodedConcept("816077007", "SCT", "Magnetic resonance imaging of brain"),
     "CT": CodedConcept("303653007", "SCT", "Computed tomography of head"),
+    "": CodedConcept("363679005", "SCT", "Imaging"),
 }
 """Procedure Reported where the source names none: the imaging, not what the software did."""
 
@@ -44,44 +49,46 @@ class ReportInput:
     """Everything that a report is written from."""
 
     outcome: Outcome
+    header: Dataset
+    """Of any image of the study that was asked about: its patient and study."""
+    modality: str
+    """`MR`, `CT`, or empty where there is no volume."""
     sources: tuple[Source, ...]
     segmented: tuple[SegmentedVolume, ...]
-    derived: tuple[ResultObject, ...]
+    further: tuple[ResultObject, ...]
+    """All other objects of the run."""
     groups: ReportGroups
 
 
 def report(
     given: ReportInput,
-    own: Source,
     identity: RunIdentity,
     equipment: Equipment,
     series_number: int,
     moment: datetime,
     charset: str | list[str],
+    form: Form = "binary",
 ) -> Dataset:
-    """Makes the SR.
-
-    Args:
-        given: the outcome, what was made of it, and its groups.
-        own: a source of the run's study, whose patient and study the SR takes.
-    """
+    """Makes the SR that refers to the segmentations of one form."""
+    role = "sr" if form == "binary" else f"sr/{form}"
     root = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=_observer(equipment)),
-        procedure_reported=_procedure(own),
+        procedure_reported=_procedure(given),
         imaging_measurements=given.groups.measured,
         title=codes.DCM.ImagingMeasurementReport,
         language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
             CodedConcept("en", "RFC5646", "English")
         ),
     )
-    _insert_image_library(root[0], given.sources)
-    evidence = _evidence(given, own)
+    library = _library(given)
+    if library is not None:
+        _insert(root[0], library)
     dataset = Comprehensive3DSR(
-        evidence=evidence,
+        evidence=_evidence(given, root[0]) or [_nothing(given)],
         content=root[0],
-        series_instance_uid=object_uid(identity.run_id, "sr/series"),
+        series_instance_uid=object_uid(identity.run_id, f"{role}/series"),
         series_number=series_number,
-        sop_instance_uid=object_uid(identity.run_id, "sr/instance"),
+        sop_instance_uid=object_uid(identity.run_id, f"{role}/instance"),
         instance_number=1,
         manufacturer=equipment.manufacturer,
         is_complete=given.outcome.status == "answered",
@@ -89,17 +96,20 @@ def report(
         is_verified=False,
         institution_name=equipment.institution or None,
         specific_character_set=charset,
-        series_description=f"{equipment.model_name} report"[:64],
+        series_description=f"{equipment.model_name} report" + ("" if form == "binary" else f" ({form})"),
         manufacturer_model_name=equipment.model_name,
         software_versions=equipment.software_version,
         device_serial_number=equipment.device_serial_number,
     )
     plain = Dataset()
     plain.update(dataset)
-    copy_patient_and_study(own.first, plain)
+    plain.SeriesDescription = plain.SeriesDescription[:64]
+    if not given.sources:
+        del plain.CurrentRequestedProcedureEvidenceSequence
+    copy_patient_and_study(given.header, plain)
     plain.SpecificCharacterSet = charset
-    if identity.predecessor_run_id:
-        _name_predecessor(plain, identity.predecessor_run_id, identity.study_instance_uid)
+    if identity.predecessor is not None and identity.predecessor.same_model:
+        _name_predecessor(plain, identity.predecessor)
     add_contributing_equipment(plain, equipment)
     stamp(plain, moment)
     return plain
@@ -118,18 +128,25 @@ def _observer(equipment: Equipment) -> ObserverContext:
     )
 
 
-def _procedure(own: Source) -> CodedConcept:
-    for item in own.first.get("ProcedureCodeSequence", ()):
+def _procedure(given: ReportInput) -> CodedConcept:
+    for item in given.header.get("ProcedureCodeSequence", ()):
         if item.get("CodeValue") and item.get("CodingSchemeDesignator") and item.get("CodeMeaning"):
             return CodedConcept(str(item.CodeValue), str(item.CodingSchemeDesignator), str(item.CodeMeaning)[:64])
-    return PROCEDURES[own.chosen.volume.modality]
+    return PROCEDURES[given.modality]
 
 
-def _insert_image_library(root: Dataset, sources: Sequence[Source]) -> None:
-    """TID 1600 with what a group shares, and no descriptors for each image: those cost more than all else."""
-    library = ContainerContentItem(codes.DCM.ImageLibrary, relationship_type=RelationshipTypeValues.CONTAINS)
+def _library(given: ReportInput) -> ContainerContentItem | None:
+    """TID 1600 with the images that regions lie on, what a group shares, and no descriptors for each image.
+
+    Items cost more than anything else in a report; the segmentation itself names every image of its volume.
+    """
+    if not given.sources:
+        return None
+    of_source: dict[str, list[NDArray[np.bool_]]] = defaultdict(list)
+    for mask in given.outcome.masks:
+        of_source[mask.volume].append(mask.voxels)
     groups = []
-    for source in sources:
+    for source in given.sources:
         volume = source.chosen.volume
         group = ContainerContentItem(codes.DCM.ImageLibraryGroup, relationship_type=RelationshipTypeValues.CONTAINS)
         modality = CodeContentItem(
@@ -140,15 +157,21 @@ def _insert_image_library(root: Dataset, sources: Sequence[Source]) -> None:
         images = [
             ImageContentItem(
                 name=CodedConcept("260753009", "SCT", "Source"),
-                referenced_sop_class_uid=str(header.SOPClassUID),
-                referenced_sop_instance_uid=str(header.SOPInstanceUID),
+                referenced_sop_class_uid=sop_class,
+                referenced_sop_instance_uid=instance,
                 relationship_type=RelationshipTypeValues.CONTAINS,
             )
-            for header in source.headers
+            for sop_class, instance in images_under(source, of_source[source.chosen.name])
         ]
         group.ContentSequence = DicomSequence([modality, *images])
         groups.append(group)
+    library = ContainerContentItem(codes.DCM.ImageLibrary, relationship_type=RelationshipTypeValues.CONTAINS)
     library.ContentSequence = DicomSequence(groups)
+    return library
+
+
+def _insert(root: Dataset, library: ContainerContentItem) -> None:
+    """Before the measurements, where TID 1500 has it."""
     places = [
         index
         for index, item in enumerate(root.ContentSequence)
@@ -157,13 +180,28 @@ def _insert_image_library(root: Dataset, sources: Sequence[Source]) -> None:
     root.ContentSequence.insert(places[0] if places else len(root.ContentSequence), library)
 
 
-def _evidence(given: ReportInput, own: Source) -> list[Dataset]:
+def _evidence(given: ReportInput, root: Dataset) -> list[Dataset]:
     """All that is referred to, those of the run's study first: from them highdicom takes the patient."""
-    headers = {str(header.SOPInstanceUID): _reference(header) for header in own.headers}
-    for source in given.sources:
-        headers |= {str(header.SOPInstanceUID): _reference(header) for header in source.headers}
-    made = [item.dataset for item in given.segmented] + [item.dataset for item in given.derived]
-    return [*headers.values(), *made]
+    named = set(_named(root))
+    references = [
+        _reference(header)
+        for source in given.sources
+        for header in source.headers
+        if str(header.SOPInstanceUID) in named
+    ]
+    study = given.header.StudyInstanceUID
+    references.sort(key=lambda reference: bool(reference.StudyInstanceUID != study))
+    unique = {str(reference.SOPInstanceUID): reference for reference in references}
+    made = [item.dataset for item in given.segmented] + [item.dataset for item in given.further]
+    made = [_reference(dataset) for dataset in made]
+    return [*made, *unique.values()]
+
+
+def _named(item: Dataset) -> Iterator[str]:
+    for child in item.get("ContentSequence", ()):
+        for reference in child.get("ReferencedSOPSequence", ()):
+            yield str(reference.ReferencedSOPInstanceUID)
+        yield from _named(child)
 
 
 def _reference(header: Dataset) -> Dataset:
@@ -174,14 +212,19 @@ def _reference(header: Dataset) -> Dataset:
     return reference
 
 
-def _name_predecessor(dataset: Dataset, predecessor_run_id: str, study_instance_uid: str) -> None:
+def _nothing(given: ReportInput) -> Dataset:
+    """highdicom takes the study from the evidence and refuses to have none; it is taken out again."""
+    return _reference(given.header)
+
+
+def _name_predecessor(dataset: Dataset, predecessor: Predecessor) -> None:
     instance = Dataset()
-    instance.ReferencedSOPClassUID = dataset.SOPClassUID
-    instance.ReferencedSOPInstanceUID = object_uid(predecessor_run_id, "sr/instance")
+    instance.ReferencedSOPClassUID = predecessor.sop_class_uid
+    instance.ReferencedSOPInstanceUID = predecessor.sop_instance_uid
     series = Dataset()
-    series.SeriesInstanceUID = object_uid(predecessor_run_id, "sr/series")
+    series.SeriesInstanceUID = predecessor.series_instance_uid
     series.ReferencedSOPSequence = [instance]
     study = Dataset()
-    study.StudyInstanceUID = study_instance_uid
+    study.StudyInstanceUID = predecessor.study_instance_uid
     study.ReferencedSeriesSequence = [series]
     dataset.PredecessorDocumentsSequence = [study]

@@ -1,9 +1,7 @@
-"""Masks on one source volume → one binary SEG (PS3.3 A.51), bit for bit on the source's own planes."""
+"""Masks on one source volume → one segmentation (PS3.3 A.51, A.92), bit for bit on the source's own planes."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,67 +10,40 @@ import numpy as np
 from highdicom import PixelMeasuresSequence, PlaneOrientationSequence, PlanePositionSequence
 from highdicom.color import CIELabColor
 from highdicom.enum import CoordinateSystemNames
-from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
+from highdicom.seg import (
+    SegmentAlgorithmTypeValues,
+    Segmentation,
+    SegmentationFractionalTypeValues,
+    SegmentationTypeValues,
+    SegmentDescription,
+)
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pydicom.sr.codedict import codes as dicom_codes
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, RLELossless
 
 from vp_model.outcome import Mask
-from vp_node.results.codes import structure_codes
+from vp_node.results.codes import coded_from, structure_codes
 from vp_node.results.equipment import Equipment, add_contributing_equipment, segment_algorithm
-from vp_node.results.model import ResultError, RunIdentity
+from vp_node.results.model import Form, ResultError, RunIdentity, TrackedRegion
+from vp_node.results.patient import copy_patient_and_study, leave_patient_out
+from vp_node.results.segment_frames import OCCUPIED, overlap, put_frames
 from vp_node.results.sources import Source
 from vp_node.results.stamping import stamp
-from vp_node.results.uids import object_uid, tracking_uid, uid_of
+from vp_node.results.tracking import track
+from vp_node.results.uids import object_uid
 
-_PATIENT_AND_STUDY = (
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "IssuerOfPatientID",
-    "OtherPatientIDsSequence",
-    "PatientAge",
-    "PatientSize",
-    "PatientWeight",
-    "EthnicGroup",
-    "PatientComments",
-    "PatientIdentityRemoved",
-    "DeidentificationMethod",
-    "DeidentificationMethodCodeSequence",
-    "StudyInstanceUID",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "StudyDescription",
-    "AccessionNumber",
-    "IssuerOfAccessionNumberSequence",
-    "ReferringPhysicianName",
-    "ProcedureCodeSequence",
-    "SpecificCharacterSet",
-)
-"""Of the Patient and Study modules: what is copied as it stands."""
-_TYPE_2 = (
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-)
-
-
-_AGE = re.compile(r"\d{3}[DWMY]")
-"""Age String (PS3.5 6.2)."""
+_TYPES = {
+    "binary": SegmentationTypeValues.BINARY,
+    "labelmap": SegmentationTypeValues.LABELMAP,
+    "fractional": SegmentationTypeValues.FRACTIONAL,
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """A mask and its place in a SEG."""
+    """A mask and its place in a segmentation."""
 
     mask: Mask
     number: int
@@ -87,56 +58,100 @@ class SegmentedVolume:
     dataset: Dataset
 
 
-def segments_of(source: Source, masks: Sequence[Mask]) -> tuple[Segment, ...]:
-    """Numbers and tracking of the masks on a volume. Several regions of one name are told apart by their order.
+@dataclass(frozen=True)
+class SegmentationSettings:
+    """What the segmentations of a run share."""
+
+    identity: RunIdentity
+    equipment: Equipment
+    moment: datetime
+    charset: str | list[str]
+    description: str
+    """Of the series, for people; the kind of the volume is added."""
+
+
+def segments_of(
+    sources: Sequence[Source], masks: Sequence[Mask], known: Sequence[TrackedRegion] = ()
+) -> dict[str, tuple[Segment, ...]]:
+    """Numbers and tracking of the masks, by the name of the volume that they lie on.
+
+    Args:
+        sources: volumes that get a segmentation; masks on others are left out, and so are empty ones.
+        known: regions of the run before.
 
     Raises:
-        ResultError: a mask does not lie on the volume's grid.
+        ResultError: a mask does not lie on its volume's grid.
     """
-    seen: Counter[tuple[str, str]] = Counter()
-    segments: list[Segment] = []
+    by_name = {source.chosen.name: source for source in sources}
+    placed: list[tuple[Source, Mask]] = []
     for mask in masks:
+        source = by_name.get(mask.volume)
+        if source is None:
+            continue
         volume = source.chosen.volume
         if mask.voxels.shape != volume.shape or not np.allclose(mask.world, volume.world, atol=1e-3):
             raise ResultError(f"The mask {mask.identifier} does not lie on the grid of volume {source.chosen.name}.")
-        if not mask.voxels.any():
-            continue
-        seen[mask.structure, mask.side] += 1
-        ordinal = seen[mask.structure, mask.side]
-        name = " ".join(word for word in (mask.side, mask.structure) if word)
-        name = name if ordinal == 1 else f"{name} {ordinal}"
-        uid = tracking_uid(volume.patient_key, mask.structure, mask.side, ordinal)
-        segments.append(Segment(mask, len(segments) + 1, name[:64], uid))
-    return tuple(segments)
+        if mask.voxels.any():
+            placed.append((source, mask))
+    tracking = track(placed, known)
+    found: dict[str, list[Segment]] = {}
+    for source, mask in placed:
+        own = found.setdefault(source.chosen.name, [])
+        named = tracking[mask.identifier]
+        own.append(Segment(mask, len(own) + 1, named.identifier[:64], named.uid))
+    return {name: tuple(segments) for name, segments in found.items()}
+
+
+def layers(segments: Sequence[Segment], form: Form) -> list[tuple[Segment, ...]]:
+    """Segments by the object that they go into, numbered anew from 1 in each.
+
+    A label map has one label for a voxel: segments that overlap go into further ones.
+    """
+    if form != "labelmap":
+        return [tuple(segments)]
+    found: list[list[Segment]] = []
+    taken: list[NDArray[np.bool_]] = []
+    for segment in segments:
+        voxels = segment.mask.voxels
+        free = next((index for index, seen in enumerate(taken) if not overlap([voxels, seen])), None)
+        if free is None:
+            found.append([segment])
+            taken.append(voxels.copy())
+        else:
+            found[free].append(segment)
+            taken[free] |= voxels
+    return [
+        tuple(Segment(item.mask, number, item.tracking_id, item.tracking_uid) for number, item in enumerate(layer, 1))
+        for layer in found
+    ]
 
 
 def segmentation(
     source: Source,
     segments: Sequence[Segment],
-    identity: RunIdentity,
-    equipment: Equipment,
+    settings: SegmentationSettings,
     series_number: int,
-    moment: datetime,
-    charset: str | list[str],
-    description: str,
+    form: Form = "binary",
+    layer: int = 0,
 ) -> SegmentedVolume:
-    """Makes the SEG of a volume.
+    """Makes the segmentation of a volume.
 
     Args:
-        segments: at least one, none of them empty.
-        description: of the series, for people.
+        segments: at least one, none of them empty, numbered from 1.
+        layer: tells the label maps of one volume apart.
     """
+    identity, equipment, geometry = settings.identity, settings.equipment, source.geometry
     role = f"seg/{source.chosen.volume.identifier}"
-    facades = [_facade(source, index, charset) for index in range(len(source.frames))]
-    # (columns, rows, slices) as the node keeps it → (frames, rows, columns, segments) as DICOM does.
-    pixels: NDArray[np.uint8] = np.stack(
-        [segment.mask.voxels.transpose(2, 1, 0) for segment in segments], axis=-1
-    ).astype(np.uint8)
-    geometry = source.geometry
+    role += "" if form == "binary" else f"/{form}"
+    role += f"/{layer}" if layer else ""
+    syntax = ExplicitVRLittleEndian if form == "binary" else RLELossless
+    description = f"{settings.description} {source.chosen.volume.kind}" + ("" if form == "binary" else f" {form}")
     dataset = Segmentation(
-        source_images=facades,
-        pixel_array=pixels,
-        segmentation_type=SegmentationTypeValues.BINARY,
+        source_images=[_facade(source, settings.charset)],
+        pixel_array=_one_pixel(len(segments), form),
+        segmentation_type=_TYPES[form],
+        fractional_type=SegmentationFractionalTypeValues.OCCUPANCY,
+        max_fractional_value=OCCUPIED,
         segment_descriptions=[_description(segment, equipment) for segment in segments],
         series_instance_uid=object_uid(identity.run_id, f"{role}/series"),
         series_number=series_number,
@@ -148,55 +163,56 @@ def segmentation(
         device_serial_number=equipment.device_serial_number,
         content_label="VOXELPROMPT",
         content_description="Made by software, research use only, unverified",
-        transfer_syntax_uid=ExplicitVRLittleEndian,
-        pixel_measures=PixelMeasuresSequence(
-            geometry.pixel_spacing, geometry.slice_thickness, geometry.spacing_between_slices
-        ),
+        transfer_syntax_uid=syntax,
+        pixel_measures=_pixel_measures(source),
         plane_orientation=PlaneOrientationSequence(CoordinateSystemNames.PATIENT, geometry.orientation),
-        plane_positions=[
-            PlanePositionSequence(CoordinateSystemNames.PATIENT, position) for position in geometry.positions
-        ],
+        plane_positions=[PlanePositionSequence(CoordinateSystemNames.PATIENT, geometry.positions[0])],
         omit_empty_frames=True,
         series_description=description[:64],
-        specific_character_set=charset,
+        specific_character_set=settings.charset,
     )
     plain = Dataset()
     plain.update(dataset)
+    # highdicom takes the spacing of its one plane for that of all.
+    plain.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence = _pixel_measures(source)
+    put_frames(
+        plain,
+        [segment.mask.voxels for segment in segments],
+        form,
+        geometry.positions,
+        geometry.orientation,
+        _derivations(source),
+        syntax,
+    )
     _refer_to_sources(plain, source)
     _fix_dimension_uid(plain, object_uid(identity.run_id, f"{role}/dimensions"))
     copy_patient_and_study(source.first, plain)
-    plain.SpecificCharacterSet = charset
-    for item, segment in zip(plain.SegmentSequence, segments, strict=True):
+    plain.SpecificCharacterSet = settings.charset
+    described = {int(item.SegmentNumber): item for item in plain.SegmentSequence}
+    for segment in segments:
         laterality = structure_codes(segment.mask.structure, segment.mask.side).laterality
         if laterality is not None:
+            item = described[segment.number]
             item.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [laterality]
     add_contributing_equipment(plain, equipment)
     if equipment.institution:
         plain.InstitutionName = equipment.institution
-    stamp(plain, moment)
+    stamp(plain, settings.moment, syntax)
     return SegmentedVolume(source, tuple(segments), plain)
 
 
-def copy_patient_and_study(header: Dataset, dataset: Dataset) -> None:
-    """Copies the patient and the study faithfully; Type 2 elements that the source lacks are left empty."""
-    for keyword in _PATIENT_AND_STUDY:
-        if keyword in header:
-            dataset[keyword] = header[keyword]
-    if not _AGE.fullmatch(str(dataset.get("PatientAge") or "")):
-        # Written otherwise it would make the result invalid; empty it may not be.
-        dataset.pop("PatientAge", None)
-    for keyword in _TYPE_2:
-        if keyword not in dataset:
-            setattr(dataset, keyword, "")
+def _pixel_measures(source: Source) -> PixelMeasuresSequence:
+    geometry = source.geometry
+    return PixelMeasuresSequence(geometry.pixel_spacing, geometry.slice_thickness, geometry.spacing_between_slices)
 
 
-def leave_patient_out(dataset: Dataset) -> None:
-    """Empties what highdicom would judge: a value that it dislikes it refuses, or quotes in a warning.
-
-    `copy_patient_and_study` puts the true values into the object afterwards.
-    """
-    for keyword in _TYPE_2:
-        setattr(dataset, keyword, "")
+def _one_pixel(segments: int, form: Form) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """What highdicom gets instead of the frames (`vp_node.results.segment_frames`)."""
+    if form == "labelmap":
+        return np.ones((1, 1, 1), np.uint8)
+    if form == "fractional":
+        return np.ones((1, 1, 1, segments), np.float32)
+    return np.ones((1, 1, 1, segments), np.uint8)
 
 
 def _description(segment: Segment, equipment: Equipment) -> SegmentDescription:
@@ -215,26 +231,26 @@ def _description(segment: Segment, equipment: Equipment) -> SegmentDescription:
     )
 
 
-def _facade(source: Source, index: int, charset: str | list[str]) -> Dataset:
-    """A classic image for one slice, with the volume's own geometry.
+def _facade(source: Source, charset: str | list[str]) -> Dataset:
+    """A classic image of one pixel with the volume's own geometry.
 
     highdicom refuses sources whose orientation drifts or that lack a Frame of Reference or a thickness, and cannot mix
-    frames of several objects: it is given these, and `_refer_to_sources` puts the true references in their places.
+    frames of several objects: it is given this, and the true references are put in afterwards.
     """
     geometry, first = source.geometry, source.first
     facade = Dataset()
     leave_patient_out(facade)
     facade.SpecificCharacterSet = charset
     facade.SOPClassUID = MRImageStorage
-    facade.SOPInstanceUID = _placeholder(source, index)
+    facade.SOPInstanceUID = "2.25.1"
     facade.SeriesInstanceUID = source.chosen.volume.series_instance_uid
     facade.StudyInstanceUID = source.chosen.volume.study_instance_uid
     facade.FrameOfReferenceUID = source.frame_of_reference_uid
     facade.PositionReferenceIndicator = first.get("PositionReferenceIndicator") or ""
     facade.Modality = source.chosen.volume.modality
-    facade.Columns, facade.Rows = source.chosen.volume.shape[:2]
+    facade.Columns, facade.Rows = 1, 1
     facade.ImageOrientationPatient = [float(f"{value:.9f}") for value in geometry.orientation]
-    facade.ImagePositionPatient = [float(f"{value:.7f}") for value in geometry.positions[index]]
+    facade.ImagePositionPatient = [float(f"{value:.7f}") for value in geometry.positions[0]]
     facade.PixelSpacing = [float(f"{value:.9f}") for value in geometry.pixel_spacing]
     facade.SliceThickness = float(f"{geometry.slice_thickness:.9f}")
     if first.get("LossyImageCompression") == "01":
@@ -244,34 +260,33 @@ def _facade(source: Source, index: int, charset: str | list[str]) -> Dataset:
     return facade
 
 
-def _placeholder(source: Source, index: int) -> str:
-    return uid_of("slice", source.chosen.volume.identifier, str(index))
+def _derivations(source: Source) -> list[DicomSequence | None]:
+    """Derivation Image Sequence (PS3.3 C.7.6.16.2.6) of each slice, shared by all segments; none for a slice that
+    never came."""
+    derivation_code = [coded_from(dicom_codes.cid7203.SegmentationImageDerivation)]
+    purpose = [coded_from(dicom_codes.DCM.SourceImageForImageProcessingOperation)]
+    found: list[DicomSequence | None] = []
+    for index in range(len(source.frames)):
+        frame = source.reference(index)
+        if frame.is_missing:
+            found.append(None)
+            continue
+        image = Dataset()
+        image.ReferencedSOPClassUID = frame.sop_class_uid
+        image.ReferencedSOPInstanceUID = frame.sop_instance_uid
+        if frame.frame_number is not None:
+            image.ReferencedFrameNumber = frame.frame_number
+        image.SpatialLocationsPreserved = "YES"
+        image.PurposeOfReferenceCodeSequence = purpose
+        derivation = Dataset()
+        derivation.SourceImageSequence = [image]
+        derivation.DerivationCodeSequence = derivation_code
+        found.append(DicomSequence([derivation]))
+    return found
 
 
 def _refer_to_sources(dataset: Dataset, source: Source) -> None:
-    """Puts the source frames where the facades stand. Slices that never came have no source."""
-    slices = {_placeholder(source, index): index for index in range(len(source.frames))}
-    for group in dataset.PerFrameFunctionalGroupsSequence:
-        if "DerivationImageSequence" not in group:
-            continue
-        for derivation in group.DerivationImageSequence:
-            kept = []
-            for item in derivation.get("SourceImageSequence", ()):
-                if item.ReferencedSOPInstanceUID not in slices:
-                    kept.append(item)  # shared with the frame of another segment: it already refers to its source
-                    continue
-                reference = source.reference(slices[item.ReferencedSOPInstanceUID])
-                if reference.is_missing:
-                    continue
-                item.ReferencedSOPClassUID = reference.sop_class_uid
-                item.ReferencedSOPInstanceUID = reference.sop_instance_uid
-                if reference.frame_number is not None:
-                    item.ReferencedFrameNumber = reference.frame_number
-                kept.append(item)
-            derivation.SourceImageSequence = DicomSequence(kept)
-        if not any(item.SourceImageSequence for item in group.DerivationImageSequence):
-            # Type 2: there, and empty.
-            group.DerivationImageSequence = DicomSequence([])
+    """Referenced Series Sequence with every image of the volume."""
     instances = {frame.sop_instance_uid: frame for frame in source.chosen.volume.frames if not frame.is_missing}
     items = []
     for frame in instances.values():

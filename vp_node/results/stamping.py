@@ -11,7 +11,6 @@ from pydicom.multival import MultiValue
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from vp_node.results.model import PromptProvenance
-from vp_node.results.sources import Source
 from vp_node.results.uids import uid_of
 
 IMPLEMENTATION_CLASS_UID = uid_of("implementation", "voxelprompt-node")
@@ -19,11 +18,11 @@ IMPLEMENTATION_VERSION_NAME = "VOXELPROMPT"
 UTF8 = "ISO_IR 192"
 
 
-def content_time(provenance: PromptProvenance, sources: Sequence[Source]) -> datetime:
+def content_time(provenance: PromptProvenance, headers: Sequence[Dataset]) -> datetime:
     """When the run was asked for, or else the newest date of the source images."""
     if provenance.requested_at is not None:
         return provenance.requested_at.replace(microsecond=0)
-    found = [moment for source in sources if (moment := _moment(source.first)) is not None]
+    found = [moment for header in headers if (moment := _moment(header)) is not None]
     return max(found, default=datetime(1970, 1, 1))  # noqa: DTZ001 (DICOM dates without an offset are local)
 
 
@@ -41,7 +40,7 @@ def _moment(header: Dataset) -> datetime | None:
     return None
 
 
-def stamp(dataset: Dataset, moment: datetime) -> None:
+def stamp(dataset: Dataset, moment: datetime, transfer_syntax_uid: UID = ExplicitVRLittleEndian) -> None:
     """Sets every date and time that says when the object was made, and its file header."""
     day, clock = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S")
     for kind in ("Content", "InstanceCreation", "Series"):
@@ -53,7 +52,7 @@ def stamp(dataset: Dataset, moment: datetime) -> None:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = transfer_syntax_uid
     meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     dataset.file_meta = meta

@@ -12,8 +12,10 @@ from vp_model.outcome import Outcome
 from vp_node.database.models import Result, Run
 from vp_node.intake.digest import dataset_digest
 from vp_node.results import PromptProvenance, ResultObject, RunIdentity, check, encode
+from vp_node.results.model import Predecessor
 from vp_node.runs.choosing import gathered_volumes
 from vp_node.runs.context import RunContext
+from vp_node.runs.predecessor import predecessor_of
 from vp_node.runs.states import RunFailure
 
 
@@ -27,7 +29,7 @@ def encode_results(context: RunContext, run_id: str, attempt: int) -> None:
         run = session.get_one(Run, run_id)
         volumes = gathered_volumes(session, run, context.data_folder)
         folder = context.data_folder / run.outcome_folder
-        identity = _identity(run)
+        identity = _identity(run, predecessor_of(session, run, context.data_folder))
         provenance = _provenance(run)
     outcome = Outcome.load(folder)
     objects = encode(outcome, volumes, identity, provenance, context.config)
@@ -42,6 +44,7 @@ def encode_results(context: RunContext, run_id: str, attempt: int) -> None:
             if row is None:
                 row = Result(run_id=run_id, role=item.role, sop_instance_uid=uid)
                 session.add(row)
+            row.form = item.form or ""
             row.sop_class_uid = str(item.dataset.SOPClassUID)
             row.series_instance_uid = str(item.dataset.SeriesInstanceUID)
             row.path = str(path.relative_to(context.data_folder))
@@ -70,14 +73,14 @@ def check_results(context: RunContext, run_id: str) -> None:
         raise RunFailure(f"{len(errors)} rule(s) for results are broken, so nothing is sent. The first: {errors[0]}")
 
 
-def _identity(run: Run) -> RunIdentity:
+def _identity(run: Run, predecessor: Predecessor | None) -> RunIdentity:
     return RunIdentity(
         run_id=run.id,
         study_instance_uid=run.study.study_instance_uid,
         prompt_version_id=run.prompt_version_id,
         model_hash=run.model_hash,
         input_digest=run.input_digest,
-        predecessor_run_id=run.supersedes_run_id,
+        predecessor=predecessor,
     )
 
 

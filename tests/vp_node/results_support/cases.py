@@ -16,6 +16,7 @@ from tests.vp_node.studies_support.synthetic import Slices, decimal, image, rota
 from vp_model.outcome import InputVolume, Mask, Measurement, ModelIdentity, Outcome, Side, Step, Transcript
 from vp_node.config import Config
 from vp_node.results import PromptProvenance, ResultObject, RunIdentity, encode
+from vp_node.results.model import Wanted
 from vp_node.studies.headers import read_header
 from vp_node.studies.model import ChosenVolume, SourceVolume
 from vp_node.studies.understanding import understand
@@ -183,7 +184,8 @@ def identity_of(study: str = STUDY, run_id: str = "0d8f7c9e-1111-5222-8333-44445
 def encoded(outcome: Outcome, items: Sequence[ChosenVolume], **changes: Any) -> tuple[ResultObject, ...]:
     study = changes.pop("study", items[-1].volume.study_instance_uid)
     provenance = changes.pop("provenance", PROVENANCE)
-    return encode(outcome, items, changes.pop("identity", identity_of(study)), provenance, Config())
+    wanted = changes.pop("wanted", Wanted())
+    return encode(outcome, items, changes.pop("identity", identity_of(study)), provenance, Config(), wanted)
 
 
 def written(objects: Sequence[ResultObject], folder: Path) -> list[Path]:
