@@ -45,3 +45,16 @@ def _removed(context: Context, chance: random.Random, templates: str, operation:
     names = view.scene.names
     code = [*segment_lines(region, names), *(f"save({operation}({name}, roi))" for name in names)]
     return Example("tissue removal", asked.prompt, scene, lines('task("tissue removal")', code), asked.context)
+
+
+def skull_stripping(context: Context, chance: random.Random) -> Example:
+    """Nothing but the brain, asked for by the name of the procedure."""
+    scene = context.scene(chance)
+    view = context.view(scene, chance)
+    asked = context.ask("skull stripping", {}, chance, scene, view)
+    if view.scene is None:
+        return missing_image("skull stripping", asked, scene)
+    names = view.scene.names
+    arguments = ", ".join(f"{name}<MOD>" for name in names)
+    code = [f'roi = segment("brain", {arguments})', *(f"save(isolate({name}, roi))" for name in names)]
+    return Example("skull stripping", asked.prompt, scene, lines('task("tissue removal")', code), asked.context)

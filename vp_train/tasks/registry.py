@@ -4,40 +4,97 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-from vp_train.tasks import extents, images, intensities, refusals, segmentation, volumes
+from vp_train.tasks import (
+    characterisation,
+    extents,
+    images,
+    intensities,
+    lesions,
+    moments,
+    refusals,
+    segmentation,
+    volumes,
+)
 from vp_train.tasks.context import Context
 from vp_train.tasks.scene import Example
 
 Task = Callable[[Context, random.Random], Example]
 
-TASKS: tuple[tuple[Task, float], ...] = (
-    (segmentation.segmentation, 10),
-    (volumes.volume_analysis, 12),
-    (volumes.volume_change, 10),
-    (volumes.volume_asymmetry, 6),
-    (volumes.volume_comparison, 5),
-    (volumes.relative_volume_analysis, 5),
-    (extents.extent_analysis, 8),
-    (extents.extent_change, 6),
-    (extents.center_of_mass, 5),
-    (intensities.intensity_analysis, 6),
-    (intensities.intensity_comparison, 5),
-    (intensities.intensity_change, 5),
-    (images.image_cropping, 6),
-    (images.tissue_removal, 3),
-    (images.tissue_isolation, 3),
-    (refusals.unknown_structure, 14),
-    (refusals.not_a_brain_question, 6),
-    (refusals.not_understood, 4),
-    (refusals.not_characterised, 3),
+
+def always(context: Context) -> bool:
+    return bool(context.structures)
+
+
+def knows_brain(context: Context) -> bool:
+    return any(structure.name == "brain" for structure in context.structures)
+
+
+def knows_lesions(context: Context) -> bool:
+    return bool(context.pathologies)
+
+
+def knows_places(context: Context) -> bool:
+    """Lesions, and the hemispheres to place them in."""
+    return knows_lesions(context) and any(item.name == "cerebral white matter" for item in context.structures)
+
+
+def knows_wholes(context: Context) -> bool:
+    return any(structure.name in volumes.WHOLES for structure in context.structures)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A task, how often it is drawn, and whether weights with what they know can serve it."""
+
+    task: Task
+    weight: float
+    possible: Callable[[Context], bool] = always
+
+
+TASKS: tuple[Row, ...] = (
+    Row(segmentation.segmentation, 10),
+    Row(volumes.volume_analysis, 12),
+    Row(volumes.volume_change, 10),
+    Row(volumes.volume_asymmetry, 6),
+    Row(volumes.volume_comparison, 5),
+    Row(volumes.relative_volume_analysis, 5, knows_wholes),
+    Row(extents.extent_analysis, 8),
+    Row(extents.extent_change, 6),
+    Row(extents.center_of_mass, 5),
+    Row(intensities.intensity_analysis, 6),
+    Row(intensities.intensity_comparison, 5),
+    Row(intensities.intensity_change, 5),
+    Row(images.image_cropping, 6),
+    Row(images.tissue_removal, 3),
+    Row(images.tissue_isolation, 3),
+    Row(images.skull_stripping, 2, knows_brain),
+    Row(lesions.lesion_count, 4, knows_lesions),
+    Row(lesions.lesion_share, 3, knows_places),
+    Row(lesions.bright_share, 4),
+    Row(lesions.brightness_to_surroundings, 3),
+    Row(lesions.location, 4, knows_places),
+    Row(lesions.describe_whole, 2),
+    Row(moments.volume_at_visit, 4),
+    Row(moments.several_changes, 3),
+    Row(moments.asymmetry_change, 3),
+    Row(moments.further_statistics, 3),
+    Row(moments.surface, 2),
+    Row(characterisation.signal_intensity, 5),
+    Row(characterisation.diffusion_restriction, 4),
+    Row(characterisation.enhancement, 4),
+    Row(refusals.unknown_structure, 18),
+    Row(refusals.not_a_brain_question, 6),
+    Row(refusals.not_understood, 4),
+    Row(refusals.not_characterised, 3),
 )
 
 
 def examples(context: Context, seed: int) -> Iterator[Example]:
     """Examples without end, the same for the same seed."""
     chance = random.Random(seed)
-    tasks = [task for task, _ in TASKS]
-    weights = [weight for _, weight in TASKS]
+    rows = [row for row in TASKS if row.possible(context)]
+    weights = [row.weight for row in rows]
     while True:
-        yield chance.choices(tasks, weights)[0](context, chance)
+        yield chance.choices(rows, weights)[0].task(context, chance)

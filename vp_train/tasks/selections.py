@@ -18,6 +18,7 @@ from vp_train.prompts.naming import plural, written
 NEAR_VENTRICLE_MM = 5
 NEAR_CORTEX_MM = 3
 SIZES_MM3 = (3, 5, 10, 15, 20, 25, 30, 50, 60, 75, 80, 100, 150, 200, 250, 300, 400, 500, 1000, 2000)
+PLACES = ("periventricular", "juxtacortical", "deep", "side")
 MILLILITRES = {"0.1": 100, "0.2": 200, "0.5": 500, "1": 1000, "2": 2000, "5": 5000}
 """As written in a prompt → mm³."""
 
@@ -134,3 +135,13 @@ def _words(structure: Structure, kind: str, chance: random.Random, held_out: boo
     # "deep white matter disease": a term of the lesion and an adjective never make another structure's name
     found = load_ontology().find(words)
     return words if found is None or found.name == structure.name else f"{many} ({kind})"
+
+
+def sample_share(known: Sequence[str], chance: random.Random, held_out: bool = False) -> tuple[str, Selection]:
+    """Words for a part of a lesion load, as a prompt asks for its share ("periventricular"), and its selection."""
+    kinds = [kind for kind in PLACES if set(Selection(kind).needs) <= set(known)]
+    kind = chance.choice(kinds)
+    side = chance.choice(("left", "right")) if kind == "side" else ""
+    trained, kept = (read_part("selections.json", part)[f"place {kind}"] for part in (False, True))
+    words = chance.choice(kept if held_out and chance.random() < 0.5 else trained)
+    return words.replace("{side}", side), Selection(kind, side)
