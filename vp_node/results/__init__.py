@@ -1,6 +1,6 @@
 """Result objects: from what a run found to DICOM SEG, SR and derived images, and the rules that they obey."""
 
-from vp_node.results.checking import Finding, check_file, check_with_sources
+from vp_node.results.checking import Finding, check_file, check_objects, check_with_sources
 from vp_node.results.encoder import encode
 from vp_node.results.model import PromptProvenance, ResultError, ResultObject, RunIdentity
 
@@ -15,6 +15,7 @@ __all__ = [
     "RunIdentity",
     "check",
     "check_file",
+    "check_objects",
     "check_with_sources",
     "encode",
 ]

@@ -6,7 +6,7 @@ import re
 
 from pydicom.dataset import Dataset
 
-_PATIENT_AND_STUDY = (
+COPIED = (
     "PatientID",
     "PatientName",
     "PatientBirthDate",
@@ -51,7 +51,7 @@ _AGE = re.compile(r"\d{3}[DWMY]")
 
 def copy_patient_and_study(header: Dataset, dataset: Dataset) -> None:
     """Copies the patient and the study faithfully; Type 2 elements that the source lacks are left empty."""
-    for keyword in _PATIENT_AND_STUDY:
+    for keyword in COPIED:
         if keyword in header:
             dataset[keyword] = header[keyword]
     if not _AGE.fullmatch(str(dataset.get("PatientAge") or "")):

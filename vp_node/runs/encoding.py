@@ -11,7 +11,7 @@ from sqlalchemy import select
 from vp_model.outcome import Outcome
 from vp_node.database.models import Result, Run
 from vp_node.intake.digest import dataset_digest
-from vp_node.results import PromptProvenance, ResultObject, RunIdentity, check, encode
+from vp_node.results import PromptProvenance, ResultObject, RunIdentity, check_objects, encode
 from vp_node.results.model import Predecessor
 from vp_node.runs.choosing import gathered_volumes
 from vp_node.runs.context import RunContext
@@ -52,25 +52,34 @@ def encode_results(context: RunContext, run_id: str, attempt: int) -> None:
 
 
 def check_results(context: RunContext, run_id: str) -> None:
-    """Holds every object of a run against the rules, and keeps what the check said with it.
+    """Holds every object of a run against the rules, alone, beside its sources and beside the others, and keeps what
+    the check said with it.
 
     Raises:
-        RunFailure: an object breaks a rule.
+        RunFailure: an object breaks a rule. Nothing of the run is sent then: the report refers to all of it.
     """
     with context.sessions() as session:
-        results = [(row.id, row.role, context.data_folder / row.path) for row in session.get_one(Run, run_id).results]
-    findings = {identifier: check(path) for identifier, _, path in results}
+        run = session.get_one(Run, run_id)
+        results = [(row.id, row.role, context.data_folder / row.path) for row in run.results]
+        volumes = gathered_volumes(session, run, context.data_folder)
+    sources = {
+        frame.sop_instance_uid: frame.path for item in volumes for frame in item.volume.frames if not frame.is_missing
+    }
+    found = check_objects([path for _, _, path in results], sources)
     with context.sessions.begin() as session:
-        for identifier, found in findings.items():
-            session.get_one(Result, identifier).findings = [asdict(finding) for finding in found]
+        for identifier, _, path in results:
+            session.get_one(Result, identifier).findings = [asdict(finding) for finding in found[path]]
     errors = [
         f"{role}: {finding.message}"
-        for identifier, role, _ in results
-        for finding in findings[identifier]
+        for _, role, path in results
+        for finding in found[path]
         if finding.severity == "error"
     ]
     if errors:
-        raise RunFailure(f"{len(errors)} rule(s) for results are broken, so nothing is sent. The first: {errors[0]}")
+        raise RunFailure(
+            f"{len(errors)} rule(s) for results are broken, so nothing is sent. The first: {errors[0]} "
+            f"See `vp-node results --run {run_id[:8]}`."
+        )
 
 
 def _identity(run: Run, predecessor: Predecessor | None) -> RunIdentity:
