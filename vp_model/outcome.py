@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 Side = Literal["left", "right", "both", "midline", ""]
 Status = Literal["answered", "refused", "failed"]
+Derivation = Literal["crop", "remove", "isolate", "resample", "reorient", "pad", "distance map"]
+"""How an image was made. A distance map holds millimetres; all others hold the source's own stored units."""
 
 OUTCOME_FILE = "outcome.json"
 ARRAYS_FILE = "arrays.npz"
@@ -90,7 +92,7 @@ class DerivedVolume:
     """An image made from an input volume: cropped, or with tissue removed."""
 
     identifier: str
-    operation: Literal["crop", "remove", "isolate"]
+    operation: Derivation
     source: str
     """Name of the input volume."""
     label: str
@@ -108,6 +110,31 @@ class Step:
     code: str
     output: str = ""
     error: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """Where one input volume was laid for the model, and how well it fits there. Its own geometry stays as it is."""
+
+    volume: str
+    """Name of the input volume."""
+    reference: str
+    """Name of the volume that it was laid on; its own name for the one that all others are laid on."""
+    method: Literal["reference", "header", "rigid", "failed"]
+    """`header`: as the world matrices have it. `rigid`: by registration. `failed`: registration found no place, and the
+    world matrices are used."""
+    world_transform: NDArray[np.float64]
+    """4×4, RAS mm of the volume's own world → RAS mm of the common one."""
+    metric_before: float = 0.0
+    """Mutual information with the reference, nats, as the world matrices have it."""
+    metric_after: float = 0.0
+    overlap: float = 0.0
+    """Dice of the two heads afterwards, in [0, 1]."""
+    motion_mm: float = 0.0
+    """How far the centre of the head moves."""
+    rotation_degrees: float = 0.0
+    note: str = ""
+    """What a reader should know: why it was left, or failed."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +184,8 @@ class Outcome:
     texts: tuple[Text, ...] = ()
     derived: tuple[DerivedVolume, ...] = ()
     warnings: tuple[str, ...] = field(default=())
+    alignments: tuple[Alignment, ...] = ()
+    """How the input volumes were laid on each other before the model ran; empty where nothing was."""
 
     def mask(self, identifier: str) -> Mask:
         for mask in self.masks:
@@ -191,6 +220,9 @@ class Outcome:
             "texts": [vars(text) for text in self.texts],
             "derived": [_without_voxels(derived) for derived in self.derived],
             "warnings": list(self.warnings),
+            "alignments": [
+                {**vars(item), "world_transform": item.world_transform.tolist()} for item in self.alignments
+            ],
         }
 
     @classmethod
@@ -222,6 +254,10 @@ class Outcome:
             texts=tuple(Text(**_tuples(item)) for item in data["texts"]),
             derived=derived,
             warnings=tuple(data["warnings"]),
+            alignments=tuple(
+                Alignment(**{**item, "world_transform": np.asarray(item["world_transform"], dtype=np.float64)})
+                for item in data.get("alignments", [])
+            ),
         )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.spatial import cKDTree
 
+from vp_model.imaging.grid import to_world
 from vp_model.imaging.morphology import components, intersection
-from vp_model.imaging.region import Region
+from vp_model.imaging.region import Region, crop_region, empty_region
 from vp_model.imaging.shape import EmptyRegionError, Vector, center_of_mass
 
 DIRECTIONS = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
@@ -57,6 +60,104 @@ def component_at(region: Region, point: Vector) -> Region:
     if not parts:
         raise EmptyRegionError("An empty region has no parts.")
     return min(parts, key=lambda part: float(np.linalg.norm(part.points() - np.asarray(point), axis=1).min()))
+
+
+def near(region: Region, other: Region, distance: float) -> Region:
+    """The voxels of a region whose centre lies within `distance` mm of a voxel centre of another."""
+    if region.empty or other.empty:
+        return empty_region(region.grid)
+    indices, points = region.indices(), region.points()
+    reached = cKDTree(other.points()).query(points, distance_upper_bound=distance + 1e-6)[0] <= distance + 1e-6
+    kept = np.zeros_like(region.voxels)
+    kept[tuple(indices[reached].T)] = True
+    return crop_region(region.grid, region.start, kept)
+
+
+def touching(region: Region, other: Region) -> Region:
+    """The connected parts of a region that overlap another or lie beside it, no farther than the longest voxel edge."""
+    return _parts(region, other, True)
+
+
+def apart_from(region: Region, other: Region) -> Region:
+    """The connected parts of a region that neither overlap another nor lie beside it."""
+    return _parts(region, other, False)
+
+
+def _parts(region: Region, other: Region, wanted: bool) -> Region:
+    reach = float(max(region.grid.spacing.max(), other.grid.spacing.max()))
+    tree = None if other.empty else cKDTree(other.points())
+    chosen = []
+    for part in components(region):
+        beside = tree is not None and bool((tree.query(part.points())[0] <= reach + 1e-6).any())
+        if beside is wanted:
+            chosen.append(part)
+    return joined(region, chosen)
+
+
+def joined(region: Region, parts: Sequence[Region]) -> Region:
+    """Parts of a region, on its grid, as one region."""
+    kept = np.zeros_like(region.voxels)
+    for part in parts:
+        low = np.subtract(part.start, region.start)
+        place = tuple(slice(int(first), int(first) + size) for first, size in zip(low, part.voxels.shape, strict=True))
+        kept[place] |= part.voxels
+    return crop_region(region.grid, region.start, kept)
+
+
+def nearest_part(region: Region, other: Region) -> Region:
+    """The connected part of a region that lies nearest to another; the larger one of two that overlap it.
+
+    EmptyRegionError where one is empty.
+    """
+    parts = components(region)
+    if not parts or other.empty:
+        raise EmptyRegionError("The nearest part needs two regions that are not empty.")
+    tree = cKDTree(other.points())
+    return min(parts, key=lambda part: float(tree.query(part.points())[0].min()))
+
+
+def outermost(region: Region, word: str) -> Region:
+    """The connected part whose centre of mass lies farthest to the left, right, front, back, top or bottom.
+
+    EmptyRegionError where the region is empty.
+    """
+    parts = components(region)
+    if not parts:
+        raise EmptyRegionError("An empty region has no parts.")
+    axis, sign = toward(word)
+    return max(parts, key=lambda part: sign * center_of_mass(part)[axis])
+
+
+def on_side(region: Region, word: str, reference: Vector) -> Region:
+    """The voxels of a region whose centre lies beyond a point in a direction: `left` of it, `anterior` to it."""
+    if region.empty:
+        return region
+    axis, sign = toward(word)
+    kept = np.zeros_like(region.voxels)
+    indices = region.indices()
+    beyond = sign * (to_world(indices, region.world)[:, axis] - reference[axis]) > 0
+    kept[tuple(indices[beyond].T)] = True
+    return crop_region(region.grid, region.start, kept)
+
+
+def boundary(region: Region) -> Region:
+    """The voxels of a region that have a neighbour outside it along an index axis."""
+    if region.empty:
+        return region
+    padded = np.pad(region.voxels, 1)
+    inner = region.voxels.copy()
+    for axis in range(3):
+        for step in (-1, 1):
+            inner &= np.roll(padded, step, axis=axis)[1:-1, 1:-1, 1:-1]
+    return crop_region(region.grid, region.start, region.voxels & ~inner)
+
+
+def toward(word: str) -> tuple[int, int]:
+    """RAS axis and sign of a direction: `left` is (0, −1)."""
+    for axis, pair in enumerate(DIRECTIONS):
+        if word in pair:
+            return axis, (-1, 1)[pair.index(word)]
+    raise ValueError(f"{word!r} is no direction: these are {', '.join(name for pair in DIRECTIONS for name in pair)}.")
 
 
 def _vector(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Vector:

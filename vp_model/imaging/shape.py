@@ -64,6 +64,22 @@ def oriented_extents(region: Region) -> tuple[Vector, NDArray[np.float64]]:
     return _vector((high - low)[order]), axes[:, order]
 
 
+def oriented_box(region: Region) -> tuple[Vector, tuple[Vector, ...]]:
+    """Extents of the box along the region's principal axes, longest first, and the box's eight corners in RAS mm."""
+    extents, axes = oriented_extents(region)
+    low, high = _span(region, axes)
+    corners = np.array(list(product(*zip(low, high, strict=True)))) @ axes.T
+    return extents, tuple(_vector(corner) for corner in corners)
+
+
+def sphericity(region: Region) -> float:
+    """Surface of the ball of the region's volume over its own surface: 1 for a ball, less for all else.
+
+    The surface is an estimate (see `surface_area`): tiny regions may exceed 1 by some percent.
+    """
+    return float(np.pi ** (1 / 3) * (6 * region.volume) ** (2 / 3) / surface_area(region))
+
+
 def longest_diameter(region: Region) -> tuple[float, tuple[Vector, Vector]]:
     """The greatest distance between two voxel corners of a region, and the two corners.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from vp_model.program.errors import ProgramError
 from vp_model.program.operations import OPERATIONS
 from vp_model.program.types import Operation, Parameter, Type
+from vp_model.program.units import units_after
 
 KEYWORDS = ("if", "else", "for", "in", "and", "or", "not", "True", "False", "pass", "elif")
 ARITHMETIC = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
@@ -25,6 +26,10 @@ class Known:
     """Names that `segment` takes."""
     dates: tuple[str, ...] = ()
     """Dates that `visit` takes."""
+    units: Mapping[str, str] = field(default_factory=dict)
+    """Unit of the names that hold quantities, where it is known (`vp_model.program.units`)."""
+    sessions: int = 0
+    """Sessions that the volumes are of; 0: not known."""
 
 
 def check(statements: list[ast.stmt], known: Known) -> dict[str, Type]:
@@ -36,6 +41,7 @@ def check(statements: list[ast.stmt], known: Known) -> dict[str, Type]:
     names = dict(known.names)
     for statement in statements:
         _statement(statement, names, known, nested=False)
+    units_after(statements, known.units, known.sessions)
     return {name: kind for name, kind in names.items() if known.names.get(name) is not kind}
 
 
@@ -44,6 +50,7 @@ def check_block(statements: list[ast.stmt], known: Known) -> dict[str, Type]:
     names = dict(known.names)
     for statement in statements:
         _statement(statement, names, known, nested=True)
+    units_after(statements, known.units, known.sessions)
     return {name: kind for name, kind in names.items() if known.names.get(name) is not kind}
 
 

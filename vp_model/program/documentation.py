@@ -22,18 +22,35 @@ _GROUPS = (
         "Regions",
         (
             "union", "intersection", "difference", "largest", "components", "larger_than", "smaller_than", "dilate",
-            "erode", "opening", "closing", "fill", "surrounding", "brighter_than", "darker_than",
+            "erode", "opening", "closing", "fill", "surrounding", "brighter_than", "darker_than", "boundary_of",
         ),
     ),
     (
-        "Measurement",
+        "Regions and other regions",
         (
-            "volume", "extent", "bounding_box", "longest_diameter", "surface_area", "center_of_mass",
-            "mean_intensity", "sd_intensity", "median_intensity", "percentile_intensity", "count",
+            "within_distance", "touching", "apart_from", "nearest_part", "outermost", "on_side", "align_to",
+            "distance_to", "center_distance", "dice_overlap", "percent_inside", "direction_from", "located_in",
+            "is_inside", "is_toward",
         ),
     ),
-    ("Comparison", ("asymmetry", "percent_change", "percent_of", "ratio", "per_year")),
-    ("Images", ("crop", "remove", "isolate")),
+    (
+        "Size and place",
+        (
+            "volume", "extent", "bounding_box", "oriented_box", "longest_diameter", "plane_diameter",
+            "perpendicular_diameter", "bidimensional_product", "cross_section", "surface_area", "sphericity",
+            "center_of_mass", "coordinate_of", "count",
+        ),
+    ),
+    (
+        "Intensity",
+        (
+            "mean_intensity", "sd_intensity", "median_intensity", "percentile_intensity", "min_intensity",
+            "max_intensity", "intensity_histogram", "percent_brighter", "percent_darker", "contrast_with",
+            "contrast_to_surrounding", "standard_score", "signal_against",
+        ),
+    ),
+    ("Comparison", ("asymmetry", "percent_change", "percent_of", "ratio", "per_year", "in_unit")),
+    ("Images", ("crop", "crop_cavity", "remove", "isolate", "pad", "resample", "reorient", "distance_map")),
     ("What is given out", ("show", "report", "answer", "save", "print")),
 )  # fmt: skip
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from vp_model.imaging import intensity, morphology
 from vp_model.imaging.intensity import Image
 from vp_model.imaging.region import Region
-from vp_model.outcome import Text
+from vp_model.outcome import Side, Text
 from vp_model.program.errors import ProgramError
 from vp_model.program.regions import in_session
 from vp_model.program.state import Reported, Shown, State
@@ -123,10 +123,15 @@ def save(state: State, image: DerivedImage) -> None:
     state.room()
     if image.missing:
         date = image.source.visit
-        _say(state, Text(f"{image.missing}.", "", image.roi.structure, image.roi.side, date), image.roi.parts)
+        structure, side, parts = ("", "", ()) if image.roi is None else _of(image.roi)
+        _say(state, Text(f"{image.missing}.", "", structure, side, date), parts)
     elif all(saved is not image for saved in state.findings.saved):
         state.give(image.image.voxels.nbytes)
         state.findings.saved.append(image)
+
+
+def _of(roi: Roi) -> tuple[str, Side, tuple[Part, ...]]:
+    return roi.structure, roi.side, roi.parts
 
 
 def answer(state: State, text: str, roi: Roi | None = None) -> None:

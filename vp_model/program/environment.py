@@ -31,6 +31,7 @@ from vp_model.program.state import (
     region_targets,
 )
 from vp_model.program.types import Type, type_of
+from vp_model.program.units import unit_of_value
 from vp_model.program.values import Value, VolumeReference
 
 __all__ = [
@@ -63,7 +64,9 @@ class StepResult:
 def initial_known(volumes: Sequence[InputVolume], targets: Collection[str]) -> Known:
     """What a program may refer to before its first step. Needs no images: a plan is checked with it."""
     dates = {volume.visit for volume in volumes if volume.visit}
-    return Known({volume.name: Type.VOLUME for volume in volumes}, frozenset(targets), tuple(sorted(dates)))
+    sessions = len({volume.session for volume in volumes})
+    names = {volume.name: Type.VOLUME for volume in volumes}
+    return Known(names, frozenset(targets), tuple(sorted(dates)), sessions=sessions)
 
 
 class ProgramEnvironment:
@@ -109,7 +112,9 @@ class ProgramEnvironment:
     @property
     def known(self) -> Known:
         """Names defined so far, with their types, the regions that can be segmented and the dates of the volumes."""
-        return replace(initial_known(list(self.state.volumes.values()), self.state.targets), names=dict(self.types))
+        found = initial_known(list(self.state.volumes.values()), self.state.targets)
+        units = {name: unit for name, value in self.values.items() if (unit := unit_of_value(value)) is not None}
+        return replace(found, names=dict(self.types), units=units)
 
     def check(self, code: str) -> dict[str, Type]:
         """The names that a step would define. ProgramError where it cannot run; nothing is run."""

@@ -9,7 +9,7 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
-from vp_model.imaging import intensity, morphology, shape
+from vp_model.imaging import intensity, morphology, plane, shape
 from vp_model.imaging.region import Region, combined_size
 from vp_model.program.errors import ProgramError
 from vp_model.program.regions import in_session, single_visit
@@ -24,14 +24,17 @@ from vp_model.program.values import (
     VolumeReference,
     missing_quantity,
 )
+from vp_model.program.vocabulary import UNIT_KINDS
 
 DAYS_PER_YEAR = 365.25
 HOUNSFIELD = "[hnsf'U]"
 NO_UNIT = "1"
+FACTORS = {"ml": 1.0, "mm3": 1e-3, "cm3": 1.0, "l": 1e3, "mm": 1.0, "cm": 10.0, "mm2": 1.0, "cm2": 100.0}
+"""How many ml, mm or mm² a unit is."""
 
 
 def volume(state: State, roi: Roi) -> Quantity:
-    source = _source(roi)
+    source = source_of(roi)
     total = sum(part.region.volume for part in roi.parts)
     return Quantity(total / 1000, "ml", source)
 
@@ -44,8 +47,8 @@ def extent(state: State, roi: Roi, axis: str) -> Quantity:
 
 
 def bounding_box(state: State, roi: Roi) -> list[Quantity]:
-    source = _source(roi)
-    region = _whole(state, roi)
+    source = source_of(roi)
+    region = whole_region(state, roi)
     if region.empty:
         return [_not_found(roi, "mm", source) for _ in shape.AXES]
     corners = shape.bounding_box(region)
@@ -56,8 +59,68 @@ def longest_diameter(state: State, roi: Roi) -> Quantity:
     return _length(state, roi, shape.longest_diameter)
 
 
+def plane_diameter(state: State, roi: Roi, name: str) -> Quantity:
+    def measure(region: Region) -> tuple[float, tuple[shape.Vector, ...]]:
+        found = plane.plane_diameters(region, name)
+        return found.long, found.long_ends
+
+    return _length(state, roi, measure)
+
+
+def perpendicular_diameter(state: State, roi: Roi, name: str) -> Quantity:
+    def measure(region: Region) -> tuple[float, tuple[shape.Vector, ...]]:
+        found = plane.plane_diameters(region, name)
+        return found.short, found.short_ends
+
+    return _length(state, roi, measure)
+
+
+def bidimensional_product(state: State, roi: Roi, name: str) -> Quantity:
+    def measure(region: Region) -> tuple[float, tuple[shape.Vector, ...]]:
+        found = plane.plane_diameters(region, name)
+        return found.product, (*found.long_ends, *found.short_ends)
+
+    return replace(_length(state, roi, measure), unit="mm2")
+
+
+def cross_section(state: State, roi: Roi, name: str) -> Quantity:
+    def measure(region: Region) -> tuple[float, tuple[shape.Vector, ...]]:
+        return plane.largest_section(region, name)[0], ()
+
+    return replace(_length(state, roi, measure), unit="mm2")
+
+
+def oriented_box(state: State, roi: Roi) -> list[Quantity]:
+    source = source_of(roi)
+    region = whole_region(state, roi)
+    if region.empty:
+        return [_not_found(roi, "mm", source) for _ in shape.AXES]
+    extents, corners = shape.oriented_box(region)
+    return [Quantity(extent, "mm", source, corners) for extent in extents]
+
+
+def sphericity(state: State, roi: Roi) -> Quantity:
+    def measure(region: Region) -> tuple[float, tuple[shape.Vector, ...]]:
+        return shape.sphericity(region), ()
+
+    return replace(_length(state, roi, measure), unit=NO_UNIT)
+
+
+def in_unit(state: State, quantity: Quantity, unit: str) -> Quantity:
+    """The same in another unit of the same kind."""
+    if UNIT_KINDS.get(quantity.unit) != UNIT_KINDS[unit]:
+        raise ProgramError(f"A quantity in {quantity.unit} cannot be written in {unit}.")
+    return replace(quantity, value=quantity.value * FACTORS[quantity.unit] / FACTORS[unit], unit=unit)
+
+
+def coordinate_of(state: State, point: Point, axis: str) -> Quantity:
+    value = point.position[shape.AXES[axis]]
+    places = () if point.missing else (point.position,)
+    return Quantity(value, "mm", point.source, places, point.missing)
+
+
 def surface_area(state: State, roi: Roi) -> Quantity:
-    source = _source(roi)
+    source = source_of(roi)
     regions = [part.region for part in roi.parts if not part.region.empty]
     if not regions:
         return _not_found(roi, "mm2", source)
@@ -65,10 +128,10 @@ def surface_area(state: State, roi: Roi) -> Quantity:
 
 
 def center_of_mass(state: State, roi: Roi) -> Point:
-    source = _source(roi)
-    region = _whole(state, roi)
+    source = source_of(roi)
+    region = whole_region(state, roi)
     if region.empty:
-        return Point((0.0, 0.0, 0.0), source, missing=_reason(roi))
+        return Point((0.0, 0.0, 0.0), source, missing=missing_reason(roi))
     return Point(shape.center_of_mass(region), source)
 
 
@@ -150,12 +213,12 @@ def _pair(first: Quantity, second: Quantity) -> Source:
     return first.source.joined(second.source)
 
 
-def _source(roi: Roi, volumes: tuple[str, ...] = ()) -> Source:
+def source_of(roi: Roi, volumes: tuple[str, ...] = ()) -> Source:
     when = single_visit(roi)
     return Source(roi.structure, roi.side, roi.label(), (when,), roi.parts, volumes, roi.experimental)
 
 
-def _whole(state: State, roi: Roi) -> Region:
+def whole_region(state: State, roi: Roi) -> Region:
     """All sides of a region together."""
     result = roi.parts[0].region
     for part in roi.parts[1:]:
@@ -165,8 +228,8 @@ def _whole(state: State, roi: Roi) -> Region:
 
 
 def _length(state: State, roi: Roi, measure: Callable[[Region], tuple[float, tuple[shape.Vector, ...]]]) -> Quantity:
-    source = _source(roi)
-    region = _whole(state, roi)
+    source = source_of(roi)
+    region = whole_region(state, roi)
     if region.empty:
         return _not_found(roi, "mm", source)
     value, points = measure(region)
@@ -178,7 +241,7 @@ def _statistic(
 ) -> Quantity:
     chosen = in_session(state, roi, reference)
     unit = intensity_unit(reference)
-    source = _source(chosen, (reference.volume.name,))
+    source = source_of(chosen, (reference.volume.name,))
     image = state.images[reference.volume.name]
     regions = [part.region for part in chosen.parts if not part.region.empty]
     values = [intensity.values_in(image, region) for region in regions]
@@ -193,9 +256,9 @@ def intensity_unit(reference: VolumeReference) -> str:
     return HOUNSFIELD if reference.volume.kind.upper() == "CT" else NO_UNIT
 
 
-def _reason(roi: Roi) -> str:
+def missing_reason(roi: Roi) -> str:
     return f"{roi.label()} was not found"
 
 
 def _not_found(roi: Roi, unit: str, source: Source) -> Quantity:
-    return missing_quantity(_reason(roi), unit, source)
+    return missing_quantity(missing_reason(roi), unit, source)

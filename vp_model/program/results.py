@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import cast
 
 from vp_model.outcome import (
+    Derivation,
     DerivedVolume,
     Mask,
     Measurement,
@@ -21,6 +22,17 @@ from vp_model.program.environment import ProgramEnvironment
 from vp_model.program.state import Reported
 from vp_model.program.values import Part
 from vp_model.program.vocabulary import REFUSALS
+
+LABELS = {
+    "crop": "cropped to {}",
+    "remove": "without {}",
+    "isolate": "only {}",
+    "resample": "with other voxel sizes",
+    "reorient": "with its axes turned",
+    "pad": "with a margin of air",
+    "distance map": "grid: distance in mm to {}",
+}
+"""What a derived image is called, after its source's kind."""
 
 
 def build_outcome(
@@ -145,19 +157,20 @@ def _with_masks(text: Text, parts: Sequence[Part], masks: Sequence[Mask], owners
 def _derived(
     environment: ProgramEnvironment, masks: Sequence[Mask], owners: Sequence[Part]
 ) -> tuple[DerivedVolume, ...]:
-    verbs = {"crop": "cropped to", "remove": "without", "isolate": "only"}
     images = []
     for number, saved in enumerate(environment.findings.saved, start=1):
+        about = saved.roi.label() if saved.roi is not None else "the cranial cavity"
+        parts = saved.roi.parts if saved.roi is not None else ()
         images.append(
             DerivedVolume(
                 identifier=f"image-{number}",
-                operation=cast(Literal["crop", "remove", "isolate"], saved.operation),
+                operation=cast(Derivation, saved.operation),
                 source=saved.source.name,
-                label=f"{saved.source.kind} {verbs[saved.operation]} {saved.roi.label()}",
+                label=f"{saved.source.kind} " + LABELS[saved.operation].format(about),
                 voxels=saved.image.voxels,
                 world=saved.image.world,
                 visit=saved.source.visit,
-                masks=_identifiers(saved.roi.parts, masks, owners, (saved.source.name,)),
+                masks=_identifiers(parts, masks, owners, (saved.source.name,)),
             )
         )
     return tuple(images)

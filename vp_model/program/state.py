@@ -135,6 +135,8 @@ class State:
     printed: list[str] = field(default_factory=list)
     modulations: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, MODULATION_SIZE), np.float32))
     """φ of this step, (k, 32): row k belongs to the k-th `<MOD>` of its code."""
+    transforms: dict[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict)
+    """Registrations made so far, (fixed, moving) volume → 4×4 RAS mm of moving → fixed."""
     fuel: int = 0
     held: int = 0
     given: int = 0

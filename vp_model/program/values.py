@@ -151,17 +151,19 @@ class Point:
 
 @dataclass(frozen=True, eq=False)
 class DerivedImage:
-    """An image made by `crop`, `remove` or `isolate`."""
+    """An image made from a volume: cropped, with tissue removed, on another grid."""
 
     operation: str
     source: InputVolume
     image: Image
-    roi: Roi
+    roi: Roi | None
+    """What it was made around or without; None where no region had a say."""
     missing: str = ""
     """Why there is no image; `image` is then the source."""
 
     def __str__(self) -> str:
-        return self.missing or f"image of {self.source.name}: {self.operation} {self.roi.label()}"
+        about = f" {self.roi.label()}" if self.roi is not None else ""
+        return self.missing or f"image of {self.source.name}: {self.operation}{about}"
 
 
 @dataclass(frozen=True, eq=False)

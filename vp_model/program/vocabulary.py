@@ -45,6 +45,24 @@ REFUSALS: Mapping[str, str] = MappingProxyType(
 """Reasons to refuse, and what is told to the person who asked."""
 
 AXES = ("left-right", "anterior-posterior", "superior-inferior")
+PLANES = ("axial", "coronal", "sagittal")
+DIRECTIONS = ("left", "right", "anterior", "posterior", "superior", "inferior")
+ORIENTATIONS = ("RAS", "LPS", "LAS", "RPS", "LPI", "RAI", "RSA", "ASR", "PSR", "LIP")
+"""The orders of axes that programs ask for; the library turns to all 48."""
+UNIT_KINDS: Mapping[str, str] = MappingProxyType(
+    {
+        "ml": "volume",
+        "mm3": "volume",
+        "cm3": "volume",
+        "l": "volume",
+        "mm": "length",
+        "cm": "length",
+        "mm2": "area",
+        "cm2": "area",
+    }
+)
+"""UCUM units that `in_unit` converts between, and what they measure."""
+UNITS = tuple(UNIT_KINDS)
 FORMATS = (".0f", ".1f", ".2f", ".3f")
 """Format specifications that an f-string may use."""
 
@@ -61,6 +79,8 @@ class MeasurementName:
     """`quantity`, `point`, or `box` (three quantities)."""
     parts: tuple[str, ...]
     """For a point or a box: the names under which its three numbers are written."""
+    sessions: int
+    """How many sessions it takes: 2 for a change over time."""
     code: tuple[str, str, str] | None
     """DICOM code hint: value, scheme, meaning. Where None the results choose a private code."""
 
@@ -77,6 +97,7 @@ def measurement_names() -> Mapping[str, MeasurementName]:
             units=tuple(entry["units"]),
             kind=entry["kind"],
             parts=tuple(entry.get("parts", ())),
+            sessions=entry.get("sessions", 1),
             code=tuple(entry["code"]) if entry["code"] else None,
         )
     return MappingProxyType(names)

@@ -23,6 +23,7 @@ from vp_model.program.errors import ProgramError
 from vp_model.program.grammar import INDENT, Place, line_grammar
 from vp_model.program.parser import parse
 from vp_model.program.types import Type
+from vp_model.program.units import units_after, units_inside
 
 MAXIMUM_INDENT = 3
 """Blocks within blocks that the grammar offers."""
@@ -35,9 +36,10 @@ class _Block:
     kind: str
     """`program`, `if`, `else` or `for`."""
     names: dict[str, Type]
+    units: dict[str, str]
     lines: int = 0
-    first: dict[str, Type] | None = None
-    """For an `else`: the names that the `if` had at its end."""
+    first: tuple[dict[str, Type], dict[str, str]] | None = None
+    """For an `else`: the names that the `if` had at its end, and their units."""
 
 
 class ProgramWriter:
@@ -45,7 +47,7 @@ class ProgramWriter:
 
     def __init__(self, known: Known) -> None:
         self._known = known
-        self._blocks = [_Block("program", dict(known.names))]
+        self._blocks = [_Block("program", dict(known.names), dict(known.units))]
         self._lines: list[str] = []
 
     @property
@@ -92,30 +94,37 @@ class ProgramWriter:
         self._lines.append(body)
 
     def _place(self, level: int) -> Place:
-        names, otherwise = self._at(level)
-        return Place(level, replace(self._known, names=names), otherwise, level < MAXIMUM_INDENT)
+        names, units, otherwise = self._at(level)
+        return Place(level, replace(self._known, names=names, units=units), otherwise, level < MAXIMUM_INDENT)
 
-    def _at(self, level: int) -> tuple[dict[str, Type], bool]:
-        """Names known at a level once the blocks inside it are closed, and whether `else:` may follow there."""
+    def _at(self, level: int) -> tuple[dict[str, Type], dict[str, str], bool]:
+        """Names and units known at a level once the blocks inside it are closed, and whether `else:` may follow."""
+        block = self._blocks[level]
         if level == len(self._blocks) - 1:
-            return dict(self._blocks[level].names), False
+            return dict(block.names), dict(block.units), False
         inner = self._blocks[level + 1]
-        names = dict(self._blocks[level].names)
+        names = dict(block.names)
+        end_names, end_units, _ = self._at(level + 1)
+        first_names, first_units = inner.first or (end_names, end_units)
         if inner.kind == "else" and inner.first is not None:
-            ends = self._at(level + 1)[0]
-            names.update({name: kind for name, kind in inner.first.items() if ends.get(name) is kind})
-        return names, inner.kind == "if"
+            names.update({name: kind for name, kind in first_names.items() if end_names.get(name) is kind})
+            before = [end_units, first_units]
+        else:
+            before = [block.units, end_units]
+        units = {name: unit for name, unit in before[0].items() if before[1].get(name) == unit and name in names}
+        return names, units, inner.kind == "if"
 
     def _take(self, statement: str, level: int) -> None:
-        names, otherwise = self._at(level)
+        names, units, otherwise = self._at(level)
         if statement == "else:":
             if not otherwise:
                 raise ProgramError("else: follows the lines of an if.")
-            first = self._at(level + 1)[0]
-            self._close(level, names)
-            self._blocks.append(_Block("else", dict(names), first=first))
+            first = self._at(level + 1)[:2]
+            outside = dict(self._blocks[level].units)
+            self._close(level, names, outside)
+            self._blocks.append(_Block("else", dict(names), outside, first=first))
             return
-        known = replace(self._known, names=names)
+        known = replace(self._known, names=names, units=units)
         header = statement.endswith(":")
         tree = parse(statement + (" pass" if header else ""))
         if len(tree) != 1:
@@ -123,18 +132,21 @@ class ProgramWriter:
         node = tree[0]
         if header and isinstance(node, ast.If | ast.For):
             inside = {**names, **check_header(node, known)}
-            self._close(level, names)
-            self._blocks.append(_Block("if" if isinstance(node, ast.If) else "for", inside))
+            units_after([node], units, known.sessions)
+            self._close(level, names, units)
+            kind = "if" if isinstance(node, ast.If) else "for"
+            self._blocks.append(_Block(kind, inside, units_inside(node, units)))
             return
         if header or isinstance(node, ast.If | ast.For):
             raise ProgramError("A block begins on the line after its header.")
         new = (check_block if level else check)([node], known)
-        self._close(level, {**names, **new})
+        self._close(level, {**names, **new}, units_after([node], units, known.sessions))
 
-    def _close(self, level: int, names: dict[str, Type]) -> None:
+    def _close(self, level: int, names: dict[str, Type], units: dict[str, str]) -> None:
         """Ends the blocks inside a level, which now holds one line more and these names."""
         del self._blocks[level + 1 :]
         self._blocks[level].names = names
+        self._blocks[level].units = units
         self._blocks[level].lines += 1
 
 
