@@ -135,7 +135,10 @@ class Context:
         """All images, or in a `share` of prompts those of a sequence type, which the study may lack."""
         if chance.random() > share:
             return View("", scene)
-        kind = self.kind(scene, chance)
+        return self.spoken_view(scene, self.kind(scene, chance), chance)
+
+    def spoken_view(self, scene: Scene, kind: str, chance: random.Random) -> View:
+        """The images of one sequence type, named in words."""
         words = fill("{onkind}", {"kind": chance.choice(SPOKEN[kind])}, chance, self.held_out)[0]
         return View(words, scene.of_kind(kind))
 

@@ -235,6 +235,10 @@ class Example:
     """Lines with `<MOD>` markers, each ended by a newline."""
     context: str = ""
     """Clinical context in the prompt, which may name what is not asked for; empty where there is none."""
+    later: tuple[str, ...] = ()
+    """Programs of the steps after the first: each is written when the one before has given its feedback."""
+    targets: tuple[Lesion, ...] = ()
+    """The lesions that the prompt means, where it singles out some of those that the images show."""
 
 
 def lines(*parts: str | Sequence[str]) -> str:
