@@ -9,7 +9,7 @@ import re
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -27,6 +27,9 @@ class ConfigError(ValueError):
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+_SectionT = TypeVar("_SectionT", bound=_Section)
 
 
 class NodeSection(_Section):
@@ -49,10 +52,66 @@ class DicomSection(_Section):
     maximum_instance_gb: float = Field(default=4, gt=0)
 
 
-class Peer(_Section):
-    """A DICOM application that the node talks to."""
+class _Destination(_Section):
+    """What an application that results are sent to takes of them."""
 
     name: str = Field(min_length=1, max_length=64)
+    takes: tuple[Literal["seg", "sr", "derived", "capture", "pdf"], ...] = ("seg", "sr", "derived")
+    """Kinds of objects; pictures (`capture`) and the PDF report are made only where a destination takes them."""
+    segmentations: tuple[Literal["binary", "labelmap", "fractional"], ...] = Field(default=("binary",), min_length=1)
+    """Forms of segmentations in order of preference: the first that the destination accepts is sent, one alone."""
+
+
+class TlsSection(_Section):
+    """Certificates for DICOM over TLS (PS3.15 B.12), used where a peer has `tls = true`."""
+
+    ca_file: Path | None = None
+    """Certificates of the authorities that peers are trusted by; None: the system's."""
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> TlsSection:
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("tls.certificate_file and tls.key_file belong together: give both or none")
+        return self
+
+
+class WebDestination(_Destination):
+    """A DICOMweb server that takes results by STOW-RS (PS3.18 10.5)."""
+
+    url: str = Field(pattern=r"^https?://")
+    """Where its services begin: `https://pacs.example/dicom-web`."""
+    username: str = ""
+    password_file: Path | None = None
+    token_file: Path | None = None
+    """Holds a bearer token; read anew for each sending."""
+    ca_file: Path | None = None
+    timeout_seconds: float = Field(default=60, gt=0)
+
+
+class FolderDestination(_Destination):
+    """A folder into which results are written as files."""
+
+    path: Path
+
+
+class DeliveryRule(_Section):
+    """Further destinations for results of some runs. Every condition must hold; one that is not given always does."""
+
+    prompts: tuple[str, ...] = ("*",)
+    """Names of prompts, with `*` and `?`."""
+    senders: tuple[str, ...] = ("*",)
+    """AE titles that the study came from, with `*` and `?`."""
+    statuses: tuple[Literal["answered", "refused"], ...] = ("answered", "refused")
+    destinations: tuple[str, ...] = Field(min_length=1)
+    instead: bool = False
+    """True: only these, and none of the prompt's or the default ones."""
+
+
+class Peer(_Destination):
+    """A DICOM application that the node talks to."""
+
     ae_title: AETitle
     host: str
     port: int = Field(default=104, ge=1, le=65535)
@@ -60,6 +119,10 @@ class Peer(_Section):
     receives_results: bool = True
     calls_as: AETitle | None = None
     """The AE title that the node uses when it calls this peer; by default the first of `dicom.ae_titles`."""
+    tls: bool = False
+    """Results are sent to it over TLS, with the certificates of `[tls]`."""
+    storage_commitment: bool = False
+    """After sending it is asked to promise that it keeps the results (PS3.4 J)."""
 
 
 class CompletenessSection(_Section):
@@ -100,6 +163,54 @@ class DeliverySection(_Section):
     longest_delay_seconds: float = Field(default=3600, gt=0)
     default_destinations: tuple[str, ...] = ("sender",)
     """Names of peers, or `sender`: back to whom the study came from."""
+    commitment_wait_seconds: float = Field(default=600, gt=0)
+    """How long the answer to a request for storage commitment is waited for before it is asked again."""
+    commitment_attempts: int = Field(default=6, ge=1)
+    rules: tuple[DeliveryRule, ...] = ()
+
+
+class PriorSource(_Section):
+    """An archive that is asked for a patient's earlier studies."""
+
+    name: str = Field(min_length=1, max_length=64)
+    method: Literal["c-get", "c-move", "dicomweb"] = "c-get"
+    peer: str = ""
+    """For C-GET and C-MOVE: a name under `[[peers]]`, or `sender`: who sent the study that is asked about."""
+    url: str = ""
+    """For DICOMweb: where QIDO-RS and WADO-RS begin."""
+    headers: dict[str, str] = {}
+    """For DICOMweb: of every request, such as an authorization."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> PriorSource:
+        if self.method == "dicomweb" and not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"the prior source {self.name!r} needs a url that begins with http:// or https://")
+        if self.method != "dicomweb" and not self.peer:
+            raise ValueError(f"the prior source {self.name!r} needs a peer: {self.method} asks a DICOM application")
+        return self
+
+
+class PriorsSection(_Section):
+    """Earlier studies of the patient, for prompts that ask about change."""
+
+    source: str = ""
+    """Name of the `[[prior_sources]]` that is asked where a prompt names none; empty: only studies that are here."""
+    studies: int = Field(default=1, ge=0, le=16)
+    """How many, where a prompt does not say; 0: none is ever asked for."""
+    maximum_age_days: int = Field(default=3650, ge=1)
+    maximum_instances: int = Field(default=4000, ge=1)
+    """Of all that one run fetches."""
+    time_limit_seconds: float = Field(default=180, gt=0)
+    """Then the run goes on with what has come, and says so."""
+
+
+class AlignmentSection(_Section):
+    """Rigid co-registration of the volumes of a run, before the model sees them."""
+
+    within_sessions: bool = True
+    across_sessions: bool = True
+    finest_mm: float = Field(default=1.5, ge=0.5, le=6.0)
+    """Grid spacing of the last level of registration."""
 
 
 class ResultsSection(_Section):
@@ -119,11 +230,17 @@ class Config(_Section):
     node: NodeSection = NodeSection()
     dicom: DicomSection = DicomSection()
     peers: tuple[Peer, ...] = ()
+    web_destinations: tuple[WebDestination, ...] = ()
+    folder_destinations: tuple[FolderDestination, ...] = ()
+    tls: TlsSection = TlsSection()
     completeness: CompletenessSection = CompletenessSection()
     database: DatabaseSection = DatabaseSection()
     compute: ComputeSection = ComputeSection()
     workflow: WorkflowSection = WorkflowSection()
     delivery: DeliverySection = DeliverySection()
+    priors: PriorsSection = PriorsSection()
+    prior_sources: tuple[PriorSource, ...] = ()
+    alignment: AlignmentSection = AlignmentSection()
     results: ResultsSection = ResultsSection()
 
     @model_validator(mode="after")
@@ -134,9 +251,24 @@ class Config(_Section):
             raise ValueError(f"two peers have the name {repeated[0]!r}: give each its own")
         if "sender" in names:
             raise ValueError("a peer must not be named 'sender': that word means whoever sent the study")
+        others = [item.name for item in (*self.web_destinations, *self.folder_destinations)]
+        if len({*names, *others, "sender"}) < len(names) + len(others) + 1:
+            raise ValueError("two destinations have the same name: give each its own, and none 'sender'")
         for destination in self.delivery.default_destinations:
-            if destination != "sender" and destination not in names:
-                raise ValueError(f"delivery.default_destinations names {destination!r}, which is no peer")
+            if destination != "sender" and destination not in (*names, *others):
+                raise ValueError(f"delivery.default_destinations names {destination!r}, which is no peer or folder")
+        for rule in self.delivery.rules:
+            for destination in rule.destinations:
+                if destination != "sender" and destination not in (*names, *others):
+                    raise ValueError(f"a rule under [[delivery.rules]] names {destination!r}, which is no destination")
+        sources = [source.name for source in self.prior_sources]
+        if len(set(sources)) < len(sources):
+            raise ValueError("two prior sources have the same name: give each its own")
+        if self.priors.source and self.priors.source not in sources:
+            raise ValueError(f"priors.source names {self.priors.source!r}, which is none of the [[prior_sources]]")
+        for source in self.prior_sources:
+            if source.peer and source.peer != "sender" and source.peer not in names:
+                raise ValueError(f"the prior source {source.name!r} names the peer {source.peer!r}, which is none")
         if self.completeness.force_seconds < self.completeness.study_quiet_seconds:
             raise ValueError("completeness.force_seconds is shorter than completeness.study_quiet_seconds")
         return self
@@ -153,12 +285,29 @@ class Config(_Section):
             return self.database.url
         return f"sqlite:///{(self.node.data_folder / 'workflows.sqlite').resolve()}"
 
+    def prior_source(self, name: str) -> PriorSource:
+        """Raises KeyError when no source has the name."""
+        for source in self.prior_sources:
+            if source.name == name:
+                return source
+        names = [source.name for source in self.prior_sources]
+        raise KeyError(f"No prior source is named {name!r}; the configuration has {names}.")
+
     def peer(self, name: str) -> Peer:
         """Raises KeyError when no peer has the name."""
         for peer in self.peers:
             if peer.name == name:
                 return peer
         raise KeyError(f"No peer is named {name!r}; the configuration has {[peer.name for peer in self.peers]}.")
+
+
+_LISTED: dict[str | int, type[_Section]] = {
+    "peers": Peer,
+    "prior_sources": PriorSource,
+    "web_destinations": WebDestination,
+    "folder_destinations": FolderDestination,
+    "rules": DeliveryRule,
+}
 
 
 def load_config(path: Path) -> Config:
@@ -189,7 +338,20 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
     compute = config.compute
     if compute.checkpoint is not None:
         compute = compute.model_copy(update={"checkpoint": base / compute.checkpoint})
-    return config.model_copy(update={"node": node, "compute": compute})
+    return config.model_copy(
+        update={
+            "node": node,
+            "compute": compute,
+            "tls": _absolute(config.tls, base),
+            "web_destinations": tuple(_absolute(item, base) for item in config.web_destinations),
+            "folder_destinations": tuple(_absolute(item, base) for item in config.folder_destinations),
+        }
+    )
+
+
+def _absolute(section: _SectionT, base: Path) -> _SectionT:
+    """The section with its relative paths taken relative to `base`."""
+    return section.model_copy(update={name: base / value for name, value in section if isinstance(value, Path)})
 
 
 def _describe(path: Path, text: str, error: Any) -> str:
@@ -208,7 +370,7 @@ def _suggestion(location: tuple[str | int, ...]) -> str:
     model: Any = Config
     for part in location[:-1]:
         if isinstance(part, str):
-            model = Peer if part == "peers" else model.model_fields[part].annotation
+            model = _LISTED.get(part) or model.model_fields[part].annotation
     close = get_close_matches(str(location[-1]), list(model.model_fields), n=1)
     return f" Did you mean {close[0]!r}?" if close else f" Known here: {', '.join(model.model_fields)}."
 

@@ -7,6 +7,7 @@ Presentation contexts are proposed for the files at hand, not from a table: tabl
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +16,22 @@ from typing import Any, Literal
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from vp_node.config import Peer
+from vp_node.config import Peer, TlsSection
 
 LOG = logging.getLogger(__name__)
 
 MAXIMUM_CONTEXTS = 128
 UNCOMPRESSED = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
 TIMEOUT_SECONDS = 60.0
+NO_CERTIFICATES = TlsSection()
+_TRANSCODED = (*UNCOMPRESSED, str(RLELossless))
+"""What can be written in an uncompressed transfer syntax for a peer that takes no other."""
 
 SendOutcome = Literal["sent", "retry", "refused"]
 
@@ -59,7 +63,11 @@ class _File:
 
 
 def send(
-    peer: Peer, paths: Sequence[Path], calling_ae_title: str, timeout_seconds: float = TIMEOUT_SECONDS
+    peer: Peer,
+    paths: Sequence[Path],
+    calling_ae_title: str,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    tls: TlsSection = NO_CERTIFICATES,
 ) -> list[SendReport]:
     """Stores files at a peer over as few associations as the limit on contexts allows.
 
@@ -74,15 +82,55 @@ def send(
         except (InvalidDicomError, OSError, AttributeError, KeyError):
             reports[path] = SendReport(path, "", None, "refused", "The file is no DICOM instance.")
     for group in _groups(files):
-        for report in _send_group(peer, group, calling_ae_title, timeout_seconds):
+        for report in _send_group(peer, group, calling_ae_title, timeout_seconds, tls):
             reports[report.path] = report
     return [reports[path] for path in paths]
 
 
-def echo(peer: Peer, calling_ae_title: str, timeout_seconds: float = 10.0) -> EchoReport:
+def probe(
+    peer: Peer,
+    sop_classes: Sequence[str],
+    calling_ae_title: str,
+    tls: TlsSection = NO_CERTIFICATES,
+    timeout_seconds: float = 10.0,
+) -> frozenset[str] | None:
+    """The SOP classes that a peer accepts, asked by an association that stores nothing; None: it cannot be asked."""
+    contexts = [build_context(uid, [*UNCOMPRESSED, str(RLELossless)]) for uid in dict.fromkeys(sop_classes)]
+    association = associate(peer, _entity(calling_ae_title, timeout_seconds), contexts, tls)
+    if not association.is_established:
+        return frozenset() if _accepts_nothing(association) else None
+    try:
+        return frozenset(str(context.abstract_syntax) for context in association.accepted_contexts)
+    finally:
+        association.release()
+
+
+def associate(peer: Peer, entity: AE, contexts: list[Any], tls: TlsSection, **more: Any) -> Association:
+    """Opens an association, over TLS where the peer has `tls = true` (PS3.15 B.12: TLS 1.2 or newer)."""
+    if peer.tls:
+        more["tls_args"] = (tls_context(tls), peer.host)
+    return entity.associate(peer.host, peer.port, contexts=contexts, ae_title=peer.ae_title, **more)
+
+
+def tls_context(tls: TlsSection) -> ssl.SSLContext:
+    """For connections that this node opens: the peer's certificate must be trusted, and be of the peer's host.
+
+    Raises:
+        OSError, ssl.SSLError: a certificate file is missing or holds none.
+    """
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(tls.ca_file) if tls.ca_file else None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if tls.certificate_file is not None:
+        context.load_cert_chain(tls.certificate_file, tls.key_file)
+    return context
+
+
+def echo(
+    peer: Peer, calling_ae_title: str, timeout_seconds: float = 10.0, tls: TlsSection = NO_CERTIFICATES
+) -> EchoReport:
     """Asks a peer whether it answers (C-ECHO)."""
     entity = _entity(calling_ae_title, timeout_seconds)
-    association = entity.associate(peer.host, peer.port, contexts=[build_context(Verification)], ae_title=peer.ae_title)
+    association = associate(peer, entity, [build_context(Verification)], tls)
     if not association.is_established:
         return EchoReport(False, _why_not(association, peer))
     try:
@@ -100,9 +148,9 @@ def _identify(path: Path) -> _File:
 
 
 def _proposals(file: _File) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Contexts that would carry a file: its own transfer syntax, and for uncompressed ones their alternatives."""
+    """Contexts that would carry a file: its own transfer syntax, and the uncompressed ones that it can go in."""
     own = (file.sop_class_uid, (file.transfer_syntax_uid,))
-    if file.transfer_syntax_uid in UNCOMPRESSED:
+    if file.transfer_syntax_uid in _TRANSCODED:
         return (own, (file.sop_class_uid, UNCOMPRESSED))
     return (own,)
 
@@ -121,11 +169,11 @@ def _groups(files: Sequence[_File]) -> list[list[_File]]:
     return groups
 
 
-def _send_group(peer: Peer, files: Sequence[_File], calling: str, timeout: float) -> list[SendReport]:
+def _send_group(peer: Peer, files: Sequence[_File], calling: str, timeout: float, tls: TlsSection) -> list[SendReport]:
     entity = _entity(calling, timeout)
     proposals = list(dict.fromkeys(proposal for file in files for proposal in _proposals(file)))
     contexts = [build_context(sop_class, list(syntaxes)) for sop_class, syntaxes in proposals]
-    association = entity.associate(peer.host, peer.port, contexts=contexts, ae_title=peer.ae_title)
+    association = associate(peer, entity, contexts, tls)
     if not association.is_established:
         message = _why_not(association, peer)
         final = _rejected_for_good(association) or _accepts_nothing(association)
@@ -148,7 +196,7 @@ def _send_one(association: Association, peer: Peer, file: _File) -> SendReport:
         (str(context.abstract_syntax), str(context.transfer_syntax[0])) for context in association.accepted_contexts
     }
     carried = (file.sop_class_uid, file.transfer_syntax_uid) in accepted or (
-        file.transfer_syntax_uid in UNCOMPRESSED
+        file.transfer_syntax_uid in _TRANSCODED
         and any((file.sop_class_uid, syntax) in accepted for syntax in UNCOMPRESSED)
     )
     if not carried:
@@ -177,6 +225,8 @@ def _dataset(file: _File, accepted: set[tuple[str, str]]) -> Any:
         return file.path
     dataset: Dataset = dcmread(file.path)
     other = next(syntax for syntax in UNCOMPRESSED if (file.sop_class_uid, syntax) in accepted)
+    if UID(file.transfer_syntax_uid).is_compressed:
+        dataset.decompress(generate_instance_uid=False)  # without loss: it stays the same instance
     dataset.file_meta.TransferSyntaxUID = UID(other)
     return dataset
 

@@ -166,13 +166,14 @@ def check_destinations(definition: PromptDefinition, config: Config) -> None:
         PromptError: results could not be sent to one of them.
     """
     for place, name in enumerate(definition.destinations):
-        if name == SENDER:
+        others = [item.name for item in (*config.web_destinations, *config.folder_destinations)]
+        if name == SENDER or name in others:
             continue
         peers = {peer.name: peer for peer in config.peers}
         if name not in peers:
             raise PromptError(
                 f"destinations[{place}]: {name!r} is no peer in the configuration; "
-                f"known are {', '.join([SENDER, *peers])}."
+                f"known are {', '.join([SENDER, *peers, *others])}."
             )
         if not peers[name].receives_results:
             raise PromptError(f"destinations[{place}]: the peer {name!r} has receives_results = false.")

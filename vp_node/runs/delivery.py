@@ -20,72 +20,44 @@ from sqlalchemy.orm import Session
 from vp_model.outcome import OUTCOME_FILE
 from vp_node.compute.failure import place_of
 from vp_node.config import Config, DeliverySection, Peer
-from vp_node.database.models import Delivery, DeliveryState, Result, Run, RunState, Study
-from vp_node.dicom.sender import SendReport, send
+from vp_node.database.models import Delivery, DeliveryState, Result, Run, RunState
+from vp_node.dicom.sender import SendReport
+from vp_node.intake.digest import dataset_digest
 from vp_node.operations.audit import record
 from vp_node.runs.context import RunContext
+from vp_node.runs.destinations import Destination, NoDestination, deliver_to, form_for, resolve, takes
 from vp_node.runs.locks import holding
 
 LOG = logging.getLogger(__name__)
 
-SENDER = "sender"
-"""The destination that means: back to whom the study came from."""
-
-
-class NoDestination(ValueError):
-    """A destination of a prompt is nobody that results can be sent to; the message says what to configure."""
-
-
-def resolve(config: Config, study: Study, destination: str) -> Peer:
-    """The peer that a prompt's destination means for a study.
-
-    Raises:
-        NoDestination
-    """
-    if destination != SENDER:
-        try:
-            peer = config.peer(destination)
-        except KeyError:
-            raise NoDestination(
-                f"No peer in the configuration is named {destination!r}; add it under [[peers]]."
-            ) from None
-        if not peer.receives_results:
-            raise NoDestination(f"The peer {destination!r} is configured with receives_results = false.")
-        return peer
-    title = study.calling_ae_title
-    peers = [peer for peer in config.peers if peer.ae_title == title]
-    if not peers:
-        raise NoDestination(
-            f"The study came from the AE title {title!r}, which is no peer in the configuration: results cannot go "
-            "back to it. Add it under [[peers]], then retry the delivery."
-        )
-    receiving = [peer for peer in peers if peer.receives_results]
-    if not receiving:
-        raise NoDestination(f"The study came from {title!r}, which is configured with receives_results = false.")
-    return next((peer for peer in receiving if peer.host == study.sender_address), receiving[0])
-
 
 def fill_outbox(session: Session, config: Config, run: Run, destinations: Sequence[str], now: datetime) -> None:
-    """Writes a delivery for each result and destination that has none yet.
+    """Writes a delivery for each result and each destination that takes it and has none yet.
 
     A destination that cannot be resolved becomes a dead letter at once, which an admin sees and can retry.
     """
-    for result in run.results:
-        known = {delivery.destination for delivery in result.deliveries}
-        for destination in dict.fromkeys(destinations):
-            try:
-                name, error = resolve(config, run.study, destination).name, ""
-            except NoDestination as problem:
-                name, error = destination, str(problem)
-            if name in known:
+    for destination in dict.fromkeys(destinations):
+        target: Destination | None = None
+        try:
+            target = resolve(config, run.study, destination)
+            name, error = target.name, ""
+        except NoDestination as problem:
+            name, error = destination, str(problem)
+        for result in run.results:
+            if any(delivery.destination == name for delivery in result.deliveries):
                 continue
-            known.add(name)
+            if not (_is_always_made(result) if target is None else takes(target, result)):
+                continue
             state = DeliveryState.DEAD if error else DeliveryState.PENDING
             delivery = Delivery(destination=name, state=state, last_error=error, next_attempt_at=now, result=result)
             session.add(delivery)
             if error:
                 record(session, "node", "delivery failed", result.sop_instance_uid, destination=name, error=error)
     session.flush()
+
+
+def _is_always_made(result: Result) -> bool:
+    return result.role in ("seg", "sr", "derived") and result.form in ("", "binary")
 
 
 def due_destinations(session: Session, now: datetime) -> list[str]:
@@ -130,26 +102,69 @@ def _deliver(context: RunContext, run_id: str, delivery_ids: Sequence[int]) -> i
         deliveries = _load(session, delivery_ids)
         study = deliveries[0].result.run.study
         try:
-            peer = resolve(config, study, deliveries[0].destination)
+            destination = resolve(config, study, deliveries[0].destination)
         except NoDestination as problem:
             for delivery in deliveries:
                 _fail(session, delivery, str(problem), config.delivery, context.now(), for_good=True)
             settle(session, context, run_id)
             return 0
-        paths = [context.data_folder / delivery.result.path for delivery in deliveries]
-        title = peer.calls_as or study.called_ae_title or config.dicom.ae_titles[0]
+        calls_as = destination.calls_as if isinstance(destination, Peer) else None
+        title = calls_as or study.called_ae_title or config.dicom.ae_titles[0]
+        forms = sorted({delivery.result.form for delivery in deliveries} - {""})
     problem_in_sending = "The sender reported nothing about this object."
     reports: Sequence[SendReport] = ()
     try:
-        reports = send(peer, paths, title)
+        form = form_for(destination, forms, title, config) if forms else ""
+        if form is None:
+            problem_in_sending = f"{destination.name} cannot be reached, or closed the connection."
+        else:
+            with context.sessions.begin() as session:
+                delivery_ids = _fit_for_sending(session, context, _load(session, delivery_ids), destination, form)
+                settle(session, context, run_id)
+                deliveries = _load(session, delivery_ids)
+                paths = [context.data_folder / delivery.result.path for delivery in deliveries]
+            reports = deliver_to(destination, paths, title, config) if paths else ()
     except Exception as error:  # noqa: BLE001 (whatever it was, it counts as an attempt and is written down)
         problem_in_sending = f"Sending failed: {type(error).__name__} in {place_of(error)}."
         LOG.error("%s", problem_in_sending)
     with context.sessions.begin() as session:
         by_path = {report.path: report for report in reports}
-        sent = _note(session, context, _load(session, delivery_ids), by_path, problem_in_sending)
+        committing = isinstance(destination, Peer) and destination.storage_commitment
+        deliveries = _load(session, delivery_ids)
+        sent = _note(session, context, deliveries, by_path, problem_in_sending, committing=committing)
         settle(session, context, run_id)
     return sent
+
+
+def _fit_for_sending(
+    session: Session, context: RunContext, deliveries: Sequence[Delivery], destination: Destination, form: str
+) -> list[int]:
+    """Ids of what may go now: of the form that the destination takes, and whole; of the rest the reason is kept."""
+    fit: list[int] = []
+    rules, now = context.config.delivery, context.now()
+    for delivery in deliveries:
+        result = delivery.result
+        broken = [finding for finding in result.findings if finding.get("severity") == "error"]
+        path = context.data_folder / result.path
+        if result.form and form and result.form != form:
+            delivery.state = DeliveryState.SET_ASIDE
+            delivery.next_attempt_at = None
+            delivery.last_error = f"{destination.name} gets the form {form!r}."
+        elif result.form and not form:
+            words = f"{destination.name} accepts none of the forms of segmentation that its configuration lists."
+            _fail(session, delivery, words, rules, now, for_good=True)
+        elif broken:
+            words = f"It breaks a rule, and is never sent: {broken[0]['message']}"
+            _fail(session, delivery, words, rules, now, for_good=True)
+        elif not path.is_file():
+            words = "Its file is no longer in the data folder. Run the prompt again."
+            _fail(session, delivery, words, rules, now, for_good=True)
+        elif result.digest and dataset_digest(path) != result.digest:
+            words = "Its file was changed after it was checked, and is not sent. Retry the run."
+            _fail(session, delivery, words, rules, now, for_good=True)
+        else:
+            fit.append(delivery.id)
+    return fit
 
 
 def _load(session: Session, delivery_ids: Sequence[int]) -> list[Delivery]:
@@ -162,6 +177,8 @@ def _note(
     deliveries: Iterable[Delivery],
     reports: Mapping[Path, SendReport],
     problem: str,
+    *,
+    committing: bool = False,
 ) -> int:
     """Writes down what became of each object, and `problem` where there is no report; returns how many were taken."""
     rules, now = context.config.delivery, context.now()
@@ -176,6 +193,10 @@ def _note(
             delivery.sent_at = now
             delivery.last_error = ""
             delivery.next_attempt_at = None
+            delivery.commitment_due_at = now if committing else None
+            delivery.commitment_attempts = 0
+            delivery.transaction_uid = ""
+            delivery.committed_at = None
             subject = delivery.result.sop_instance_uid
             record(
                 session, "node", "result sent", subject, destination=delivery.destination, run=delivery.result.run_id

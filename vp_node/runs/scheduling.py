@@ -14,17 +14,19 @@ from sqlalchemy import select, update
 from vp_node.compute.failure import place_of
 from vp_node.database.models import Run, RunState, Study, StudyState
 from vp_node.intake.completeness import close_whole_studies
+from vp_node.runs.commitment import ask_due, due_commitments
 from vp_node.runs.context import RunContext
 from vp_node.runs.delivery import deliver_due, due_destinations
 from vp_node.runs.engine import RunEngine
 from vp_node.runs.locks import holding
-from vp_node.runs.planning import plan_standing_prompts
+from vp_node.runs.planning import plan_later_studies, plan_standing_prompts
 from vp_node.runs.understanding import not_understood, read_revision, store_understanding, understand_revision
 
 LOG = logging.getLogger(__name__)
 
 QUEUE_SECONDS = 1.0
 DELIVERY_SECONDS = 1.0
+COMMITMENT_SECONDS = 2.0
 RECOVERY_SECONDS = 15.0
 DESTINATIONS_AT_A_TIME = 8
 
@@ -38,12 +40,14 @@ class NodeScheduler:
         self._model_hash = model_hash
         self._senders = ThreadPoolExecutor(DESTINATIONS_AT_A_TIME, thread_name_prefix="delivery")
         self._sending: dict[str, Future[object]] = {}
+        self._asking: dict[str, Future[object]] = {}
         self._scheduler = BackgroundScheduler(executors={"default": JobThreads(4)}, timezone="UTC")
 
     def start(self) -> None:
         self._every(self._context.config.completeness.check_interval_seconds, self.settle_studies)
         self._every(QUEUE_SECONDS, self.queue_runs)
         self._every(DELIVERY_SECONDS, self.deliver)
+        self._every(COMMITMENT_SECONDS, self.ask_for_commitment)
         self._every(RECOVERY_SECONDS, self.recover)
         self._scheduler.start()
 
@@ -80,6 +84,17 @@ class NodeScheduler:
             if running is None or running.done():
                 self._sending[destination] = self._senders.submit(
                     guarded, f"deliver to {destination}", deliver_due, self._context, destination
+                )
+
+    def ask_for_commitment(self) -> None:
+        """Asks destinations to promise that they keep what they were sent."""
+        with self._context.sessions() as session:
+            destinations = due_commitments(session, self._context.now())
+        for destination in destinations:
+            running = self._asking.get(destination)
+            if running is None or running.done():
+                self._asking[destination] = self._senders.submit(
+                    guarded, f"ask {destination} for commitment", ask_due, self._context, destination
                 )
 
     def recover(self) -> None:
@@ -123,7 +138,9 @@ def settle_study(context: RunContext, study_id: int, model_hash: str) -> tuple[s
         if study.state != StudyState.COMPLETE or study.revision != read.revision:
             return ()  # more arrived meanwhile: the next revision is looked at when it is closed
         store_understanding(session, study, understanding, context.data_folder)
-        runs = plan_standing_prompts(session, study, context.data_folder, model_hash, context.now())
+        priors = context.config.priors
+        runs = plan_standing_prompts(session, study, context.data_folder, model_hash, context.now(), priors)
+        runs += plan_later_studies(session, study, context.data_folder, model_hash, context.now(), priors)
         identifiers = tuple(run.id for run in runs)
     LOG.info("Study %d, revision %d: %d run(s) asked for.", study_id, read.revision, len(identifiers))
     return identifiers

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
+from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.sr._concepts_dict import concepts
@@ -84,7 +85,7 @@ def _exists(value: str, scheme: str) -> Iterator[Problem]:
 @cache
 def _known(scheme: str) -> frozenset[str]:
     """Code values in pydicom's dictionary of PS3.16's context groups."""
-    known: Mapping[str, Mapping[str, object]] = concepts[scheme]
+    known: Mapping[str, Any] = concepts[scheme]
     return frozenset(value for entry in known.values() for value in entry)
 
 
