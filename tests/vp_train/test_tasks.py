@@ -53,12 +53,11 @@ class _Bytes:
 def test_decoding_lets_every_line_of_the_target_programs_through() -> None:
     tokenizer = LLTokenizer(TokenizerWrapper(_Bytes()))
     targets = {name: t for name, t in region_targets(load_ontology(), WITH_LESIONS).items() if len(t.sides) == 1}
-    seen: set[str] = set()
-    for example in islice(examples(make_context(WITH_LESIONS), 3), 2500):
-        shape = re.sub(r"v\d|\d+|\"[^\"]*\"", "#", example.program)
-        if shape in seen or len(example.scene.volumes) > 3 or len([s for s in seen if s[:40] == shape[:40]]) > 3:
+    seen = Counter[str]()
+    for example in islice(examples(make_context(WITH_LESIONS), 3), 3000):
+        if len(example.scene.volumes) > 2 or seen[example.task] > 1 or example.program.startswith("refuse("):
             continue
-        seen.add(shape)
+        seen[example.task] += 1
         writer = ProgramWriter(initial_known(example.scene.volumes, targets))
         for line in example.program.splitlines():
             matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_lark(writer.grammar()))
@@ -67,7 +66,7 @@ def test_decoding_lets_every_line_of_the_target_programs_through() -> None:
             assert matcher.try_consume_tokens(tokens) == len(tokens), (line, example.program)
             writer.accept(line)
         assert writer.complete
-    assert len(seen) > 25
+    assert len(seen) > 28
 
 
 def test_structures_sides_and_refusals_are_drawn_in_balance() -> None:

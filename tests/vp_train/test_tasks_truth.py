@@ -13,7 +13,8 @@ from tests.vp_train.truth_cases import cases, drawn, region, segmented, sessions
 AXES = ("left-right", "anterior-posterior", "superior-inferior")
 CHECKED = (
     "asymmetry change", "bright share", "brightness to surroundings", "center of mass", "diffusion restriction",
-    "enhancement", "extent analysis", "extent change", "further statistics", "image cropping", "intensity analysis",
+    "direction between", "distance between", "enhancement", "extreme intensity", "plane measure",
+    "extent analysis", "extent change", "further statistics", "image cropping", "intensity analysis",
     "intensity change", "intensity comparison", "lesion count", "lesion share", "location", "relative volume analysis",
     "segmentation", "several changes", "signal intensity", "size summary", "skull stripping", "surface area",
     "tissue removal", "volume analysis", "volume at visit", "volume change", "volume comparison",

@@ -14,6 +14,7 @@ from vp_train.tasks import (
     lesions,
     moments,
     refusals,
+    relations,
     segmentation,
     volumes,
 )
@@ -84,6 +85,10 @@ TASKS: tuple[Row, ...] = (
     Row(characterisation.signal_intensity, 5),
     Row(characterisation.diffusion_restriction, 4),
     Row(characterisation.enhancement, 4),
+    Row(relations.distance_between, 4),
+    Row(relations.direction_between, 3),
+    Row(relations.plane_measure, 5),
+    Row(relations.extreme_intensity, 3),
     Row(refusals.unknown_structure, 18),
     Row(refusals.not_a_brain_question, 6),
     Row(refusals.not_understood, 4),
