@@ -219,6 +219,17 @@ REFUSED: dict[str, tuple[str, ...]] = {
         "if 1:\n    x = 1",
         "if v1:\n    x = 1",
     ),
+    "units": (
+        'x = volume(segment("brainstem", v1<MOD>)) + longest_diameter(segment("brainstem", v1<MOD>))',
+        'report("volume", surface_area(segment("brainstem", v1<MOD>)))',
+        'x = in_unit(volume(segment("brainstem", v1<MOD>)), "kg")',
+        'x = in_unit(volume(segment("brainstem", v1<MOD>)), "mm")',
+        'x = reorient(v1, "RRR")',
+        'x = reorient(v1, "../../x")',
+        'x = outermost(segment("brainstem", v1<MOD>), "__class__")',
+        "x = align_to(v1, v2)",
+        "x = located_in()",
+    ),
     "continuations and escapes": ("x = \\\n1", 'x = "\\x41"', 'x = "\\N{DIGIT ONE}"', 'x = r"\\"', 'x = u"a"'),
     "unreadable": ("x = ", "(", '"', "'''", 'f"{', "if True:", "  x = 1", "x = 1\n  y = 2", "\\", "$", "?", "`x`"),
 }
@@ -240,6 +251,13 @@ a = components(roi)
     + '                            report("volume", q)\n',
     "margins": 'roi = segment("brainstem", v1<MOD>)\nx = dilate(roi, 1000000)\n',
     "negative margins": 'roi = segment("brainstem", v1<MOD>)\nx = dilate(roi, -1)\n',
+    "fine grids": "x = resample(v1, 0.1)\n",
+    "no grid": "x = resample(v1, 0)\n",
+    "wide margins": "x = pad(v1, 1000)\n",
+    "many bins": 'roi = segment("brainstem", v1<MOD>)\nx = intensity_histogram(roi, v1, 100000)\n',
+    "many places": 'roi = segment("brainstem", v1<MOD>)\nx = located_in(' + "roi, " * 2500 + "roi)\n",
+    "distances within distances": 'roi = segment("brainstem", v1<MOD>)\n'
+    + "x = distance_to(dilate(roi, 99), dilate(roi, 98))\n" * 4000,
     "percentiles": 'roi = segment("brainstem", v1<MOD>)\nx = percentile_intensity(roi, v1, 101)\n',
 }
 """Each begins to run, and is stopped by a limit."""
