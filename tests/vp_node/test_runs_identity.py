@@ -7,7 +7,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vp_node.runs.identity import combined_digest, run_identifier, workflow_identifier
+from vp_node.runs.identity import WORKFLOW_VERSION, combined_digest, run_identifier, workflow_identifier
 
 DIGEST = "0f" * 32
 VERSION = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
@@ -44,5 +44,5 @@ def test_combined_digest_depends_on_the_studies_and_not_on_their_order(numbers: 
 
 
 def test_a_retry_by_hand_has_a_workflow_of_its_own() -> None:
-    assert workflow_identifier("run", 1) == "run"
-    assert workflow_identifier("run", 2) == "run.2"
+    assert workflow_identifier("run", 1) == f"run.1.v{WORKFLOW_VERSION}"
+    assert workflow_identifier("run", 2) != workflow_identifier("run", 1)

@@ -116,10 +116,10 @@ def test_a_prompt_that_cannot_be_planned_is_a_failed_run_and_holds_up_no_other(
     add_prompt(context.sessions, "good", "measure")
     real = planning.request_run
 
-    def fail(session: object, study: object, version: PromptVersion, *rest: object) -> object:
+    def fail(session: object, study: object, version: PromptVersion, *rest: object, **options: object) -> object:
         if version.id == bad:
             raise ZeroDivisionError("Doe^John")
-        return real(session, study, version, *rest)  # type: ignore[arg-type]
+        return real(session, study, version, *rest, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(planning, "request_run", fail)
     runs = [run_of(context, identifier) for identifier in plan(context, study_id)]

@@ -72,7 +72,19 @@ def ask(
             planned = []
             for part in dict.fromkeys(studies):
                 study = find_study(session, part)
-                planned.append(request_run(session, study, version, by, node.data_folder, model, now, at_once=True))
+                planned.append(
+                    request_run(
+                        session,
+                        study,
+                        version,
+                        by,
+                        node.data_folder,
+                        model,
+                        now,
+                        at_once=True,
+                        priors=node.config.priors,
+                    )
+                )
             rows = [{**summary(item.run), "created": item.created} for item in planned]
         if wait:
             rows = _wait_for(node, rows)
@@ -123,7 +135,7 @@ def reprocess(
                 failed_only=failed_only,
                 model_hash=model_version.lower(),
             )
-            plan = plan_reprocess(session, selectors, node.data_folder, model)
+            plan = plan_reprocess(session, selectors, node.data_folder, model, node.config.priors)
             rows = [_row(item) for item in plan]
         to_do = {(row["study"], row["version_id"]) for row in rows if row["action"] != "nothing"}
         if not as_json:
@@ -137,9 +149,11 @@ def reprocess(
             return
         # Nothing may be asked while a transaction is open: what was shown is planned again, and only that is done.
         with node.sessions.begin() as session:
-            again = plan_reprocess(session, selectors, node.data_folder, model)
+            again = plan_reprocess(session, selectors, node.data_folder, model, node.config.priors)
             shown = [item for item in again if (item.study.study_instance_uid, item.version.id) in to_do]
-            queued = [run.id for run in do(session, shown, by, node.data_folder, model, datetime.now(UTC))]
+            queued = [
+                run.id for run in do(session, shown, by, node.data_folder, model, datetime.now(UTC), node.config.priors)
+            ]
     if as_json:
         print_json({"plan": rows, "queued": queued})
     else:

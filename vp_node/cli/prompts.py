@@ -182,7 +182,7 @@ def dry_run_command(
         found: list[DryRun] = []
         with _planner(node, program and bool(ids)) as planner:
             for identifier in with_progress(ids, "Looking at studies"):
-                found += dry_run(node.sessions, definition, [identifier], node.data_folder, planner)
+                found += dry_run(node.sessions, definition, [identifier], node.data_folder, planner, node.config.priors)
     shown = [item for item in found if item.matched or not matching]
     if as_json:
         print_json([{**vars(item), "taken": item.taken} for item in shown])

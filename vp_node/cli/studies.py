@@ -150,15 +150,16 @@ def volumes(
     from vp_node.database.models import SetAsideSeries
     from vp_node.prompts.definition import PromptDefinition
     from vp_node.prompts.repository import current_version, find_prompt
-    from vp_node.runs.choosing import choose_for
+    from vp_node.runs.choosing import choose_for, choose_for_prompt
     from vp_node.studies.volume_set import SeriesSelection
 
     with opened(ctx) as node, node.sessions() as session:
         found = find_study(session, study)
-        selection = SeriesSelection()
         if prompt:
-            selection = PromptDefinition.from_json(current_version(find_prompt(session, prompt)).definition).selection
-        choice = choose_for(session, found, selection, node.data_folder)
+            definition = PromptDefinition.from_json(current_version(find_prompt(session, prompt)).definition)
+            choice = choose_for_prompt(session, found, definition, node.data_folder, node.config.priors)
+        else:
+            choice = choose_for(session, found, SeriesSelection(), node.data_folder)
         aside = session.scalars(
             select(SetAsideSeries)
             .where(SetAsideSeries.study_id == found.id, SetAsideSeries.revision == found.revision)

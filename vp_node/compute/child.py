@@ -21,7 +21,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -117,7 +117,9 @@ def _run(agent: Any, data: dict[str, Any], progress: Callable[[str], None]) -> d
     import torch
 
     from vp_model.volume import Volume
-    from vp_node.compute.codec import RunJob
+    from vp_node.compute.alignment import align, bring_back
+    from vp_node.compute.codec import RunJob, kind_for_model
+    from vp_node.compute.longitudinal import complete
     from vp_node.studies.pixels import load_voxels
 
     job = RunJob.from_json(data)
@@ -130,14 +132,16 @@ def _run(agent: Any, data: dict[str, Any], progress: Callable[[str], None]) -> d
                 features=torch.from_numpy(voxels)[None],
                 world=chosen.volume.world,
                 name=chosen.name,
-                kind=chosen.volume.kind,
+                kind=kind_for_model(chosen.volume),
                 visit=chosen.volume.visit,
                 session=chosen.session,
             )
         )
+    aligned = align(volumes, job.volumes, job.alignment, torch.get_num_threads(), progress)
     progress("running the model")
-    outcome = agent.run(job.prompt, volumes, progress=progress)
-    outcome.save(job.output)
+    outcome = agent.run(job.prompt, list(aligned.volumes), progress=progress)
+    outcome = complete(bring_back(outcome, volumes, aligned))
+    replace(outcome, warnings=(*job.notes, *outcome.warnings)).save(job.output)
     return {"status": outcome.status}
 
 

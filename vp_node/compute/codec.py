@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vp_model.outcome import InputVolume
+from vp_node.config import AlignmentSection
 from vp_node.studies.model import MISSING_FRAME, ChosenVolume, FrameReference, SourceVolume
 
 
@@ -21,19 +22,29 @@ class RunJob:
     volumes: tuple[ChosenVolume, ...]
     output: Path
     """A folder that exists and is empty."""
+    alignment: AlignmentSection = field(default_factory=AlignmentSection)
+    notes: tuple[str, ...] = ()
+    """For the person who asked: they become warnings of the outcome."""
 
     def to_json(self) -> dict[str, Any]:
         volumes = [
             {"name": item.name, "session": item.session, "volume": volume_to_json(item.volume)} for item in self.volumes
         ]
-        return {"prompt": self.prompt, "volumes": volumes, "output": str(self.output)}
+        return {
+            "prompt": self.prompt,
+            "volumes": volumes,
+            "output": str(self.output),
+            "alignment": self.alignment.model_dump(),
+            "notes": list(self.notes),
+        }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RunJob:
         volumes = tuple(
             ChosenVolume(item["name"], item["session"], volume_from_json(item["volume"])) for item in data["volumes"]
         )
-        return cls(data["prompt"], volumes, Path(data["output"]))
+        alignment = AlignmentSection.model_validate(data["alignment"])
+        return cls(data["prompt"], volumes, Path(data["output"]), alignment, tuple(data["notes"]))
 
 
 @dataclass(frozen=True)
@@ -51,12 +62,17 @@ class PlanJob:
         return cls(data["prompt"], tuple(InputVolume(**item) for item in data["volumes"]))
 
 
+def kind_for_model(volume: SourceVolume) -> str:
+    """The kind as the model is told it: `T1+C` is a T1 with contrast agent."""
+    return "T1+C" if volume.kind == "T1" and volume.contrast == "post" else volume.kind
+
+
 def input_volumes(chosen: tuple[ChosenVolume, ...]) -> tuple[InputVolume, ...]:
     """What the model is told about the volumes of a set."""
     return tuple(
         InputVolume(
             name=item.name,
-            kind=item.volume.kind,
+            kind=kind_for_model(item.volume),
             visit=item.volume.visit.isoformat() if item.volume.visit else "",
             session=item.session,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from importlib.resources import files
 from typing import Any
 
@@ -12,14 +14,17 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, sessionmaker
 
 BUSY_TIMEOUT_MILLISECONDS = 30_000
+WRITES = "vp_writes"
+"""Execution option of connections whose transactions write."""
 
 
 def create_database_engine(url: str) -> Engine:
     """An engine whose commits are durable.
 
     SQLite runs with a write-ahead log, so that readers do not wait for writers, and with `synchronous=FULL`, so that a
-    commit is on the disk when it returns: the answer to a C-STORE depends on it. Transactions begin IMMEDIATE, because
-    one that reads first and writes later would fail instead of waiting when another wrote in between.
+    commit is on the disk when it returns: the answer to a C-STORE depends on it. Transactions that write
+    (`sessions.begin()`) begin IMMEDIATE, because one that reads first and writes later would fail instead of waiting
+    when another wrote in between. Those that read (`sessions()`) begin deferred and hold nobody up.
     """
     if make_url(url).get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True)
@@ -37,7 +42,7 @@ def create_database_engine(url: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(WRITES) else "BEGIN")
 
     return engine
 
@@ -46,12 +51,24 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
     """Brings the tables to the newest revision; two processes that start together do it one after the other."""
     configuration = AlembicConfig()
     configuration.set_main_option("script_location", str(files("vp_node.database").joinpath("migrations")))
-    with engine.begin() as connection:
+    with engine.execution_options(**{WRITES: True}).begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7305187)")
         configuration.attributes["connection"] = connection
         command.upgrade(configuration, revision)
 
 
+class Sessions(sessionmaker[Session]):
+    """`sessions()` for reading; `sessions.begin()` for one transaction that may write, committed at its end."""
+
+    def begin(self) -> AbstractContextManager[Session]:
+        return self._writing()
+
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        with self(bind=self.kw["bind"].execution_options(**{WRITES: True})) as session, session.begin():
+            yield session
+
+
 def session_factory(engine: Engine) -> sessionmaker[Session]:
-    return sessionmaker(engine, expire_on_commit=False)
+    return Sessions(engine, expire_on_commit=False)

@@ -253,6 +253,8 @@ class PriorFetch(Base):
     study_instance_uid: Mapped[str] = mapped_column(String(64), index=True)
     ae_title: Mapped[str] = mapped_column(String(16))
     """Of the archive that sends it."""
+    requested_as: Mapped[str] = mapped_column(String(16))
+    """The AE title under which the node asked."""
     expires_at: Mapped[datetime]
     """Later, what comes of the study is an arrival like any other."""
 

@@ -6,6 +6,7 @@ the middle, and collects every other message in memory without limit.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import shutil
@@ -15,9 +16,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import pynetdicom.dimse_messages
+from pynetdicom import _config
+
+from vp_node.config import DicomSection
+
 LOG = logging.getLogger(__name__)
 
 CHECK_DISK_EVERY_BYTES = 16 << 20
+GIGABYTE = 1e9
 
 
 class Overflow(StrEnum):
@@ -103,3 +110,16 @@ def remove_unfinished(association: Any) -> None:
     file = getattr(message, "_data_set_file", None)
     if isinstance(file, IncomingFile):
         file.remove()
+
+
+def stream_data_sets_into(folder: Path, settings: DicomSection) -> None:
+    """Makes pynetdicom write data sets to bounded files in `folder` as they arrive, instead of holding them in memory.
+
+    pynetdicom has one switch for the whole process, and no argument for the folder: files in the system's temporary
+    folder could not be renamed into the node's if that lies on another disk.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _config.STORE_RECV_CHUNKED_DATASET = True
+    pynetdicom.dimse_messages.NamedTemporaryFile = functools.partial(  # type: ignore[assignment]
+        IncomingFile, folder, settings.maximum_instance_gb * GIGABYTE, settings.minimum_free_disk_gb * GIGABYTE
+    )

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import functools
 import logging
-import struct
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import pynetdicom.dimse_messages
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
-from pynetdicom import AE, _config, evt
+from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
@@ -25,15 +22,14 @@ from sqlalchemy.orm import Session, sessionmaker
 from vp_node.config import Config
 from vp_node.database.models import Association, now
 from vp_node.dicom.access import refusal
+from vp_node.dicom.arrivals import Mismatch, Sender, read_arrival
 from vp_node.dicom.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from vp_node.dicom.guard import ConnectionGuard
-from vp_node.dicom.incoming import IncomingFile, Overflow, remove_unfinished
-from vp_node.intake.digest import dataset_digest, inflated_size
-from vp_node.intake.own import has_marks_of_a_result
+from vp_node.dicom.incoming import Overflow, remove_unfinished, stream_data_sets_into
 from vp_node.intake.recovery import recover
-from vp_node.intake.store import INCOMING_FOLDER, Arrival, Stored, patient_identity, store
+from vp_node.intake.store import INCOMING_FOLDER, Arrival, Stored, store
 from vp_node.operations.audit import record
-from vp_node.studies.headers import HeaderError, InstanceHeader, read_header
+from vp_node.studies.headers import HeaderError
 
 LOG = logging.getLogger(__name__)
 
@@ -44,9 +40,6 @@ CANNOT_UNDERSTAND = 0xC000
 """Statuses of the Storage Service (PS3.4 B.2.3)."""
 
 REJECTED_PERMANENT, SERVICE_USER, NO_REASON = 1, 1, 1
-GIGABYTE = 1e9
-MAXIMUM_INFLATED_BYTES = 256 << 20
-"""Of a deflated data set, which pydicom inflates in memory."""
 ERROR_COMMENT_LENGTH = 64
 
 
@@ -81,9 +74,7 @@ class Listener:
         recover(self._sessions, self._config.node.data_folder)
         self._incoming.mkdir(parents=True, exist_ok=True)
         dicom = self._config.dicom
-        _stream_data_sets_into(
-            self._incoming, dicom.maximum_instance_gb * GIGABYTE, dicom.minimum_free_disk_gb * GIGABYTE
-        )
+        stream_data_sets_into(self._incoming, dicom)
         entity = AE(ae_title=dicom.ae_titles[0])
         entity.maximum_associations = dicom.maximum_associations
         # A margin for the headers of PDVs: the guard counts whole PDUs.
@@ -130,17 +121,19 @@ class Listener:
             raise
         if reason is None:
             return
-        event.assoc.acse.send_reject(REJECTED_PERMANENT, SERVICE_USER, reason.diagnostic)
         LOG.warning("An association of %r to %r was refused: %s.", calling, called, reason.reason)
-        with self._sessions.begin() as session:
-            record(
-                session,
-                calling,
-                "association refused",
-                called,
-                reason=reason.reason,
-                address=requestor.address or "",
-            )
+        try:
+            with self._sessions.begin() as session:
+                record(
+                    session,
+                    calling,
+                    "association refused",
+                    called,
+                    reason=reason.reason,
+                    address=requestor.address or "",
+                )
+        finally:
+            event.assoc.acse.send_reject(REJECTED_PERMANENT, SERVICE_USER, reason.diagnostic)
         event.assoc.kill()
 
     def _rejected(self, event: Any) -> None:
@@ -184,7 +177,7 @@ class Listener:
             return _failure(CANNOT_UNDERSTAND, "The instance is larger than this node accepts")
         try:
             arrival = self._arrival(event, path)
-        except _Mismatch:
+        except Mismatch:
             return _failure(DOES_NOT_MATCH_SOP_CLASS, "Data set and command name different instances")
         except HeaderError as error:
             LOG.warning("An instance was refused: %s", error)
@@ -205,80 +198,21 @@ class Listener:
         return SUCCESS
 
     def _arrival(self, event: Any, path: Path) -> Arrival:
-        request = event.request
-        syntax = UID(event.context.transfer_syntax)
-        most = min(self._config.dicom.maximum_instance_gb * GIGABYTE, MAXIMUM_INFLATED_BYTES)
-        if syntax.is_deflated and inflated_size(path, int(most)) > most:
-            raise HeaderError("The data set is larger than this node accepts once it is inflated.")
-        header, dataset = _read(path)
-        if (
-            header.sop_instance_uid != request.AffectedSOPInstanceUID
-            or header.sop_class_uid != request.AffectedSOPClassUID
-        ):
-            raise _Mismatch
-        patient_id, issuer = patient_identity(dataset)
         requestor = event.assoc.requestor
-        return Arrival(
-            path=path,
-            header=header,
-            digest=dataset_digest(path),
-            patient_id=patient_id,
-            issuer=issuer,
-            calling_ae_title=requestor.ae_title.strip(),
-            called_ae_title=requestor.primitive.called_ae_title.strip(),
-            address=requestor.address or "",
-            association_id=getattr(event.assoc, "vp_association_id", None),
-            own_result=has_marks_of_a_result(dataset),
+        request = event.request
+        return read_arrival(
+            path,
+            (str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)),
+            UID(event.context.transfer_syntax),
+            self._config.dicom,
+            Sender(
+                calling_ae_title=requestor.ae_title.strip(),
+                called_ae_title=requestor.primitive.called_ae_title.strip(),
+                address=requestor.address or "",
+                association_id=getattr(event.assoc, "vp_association_id", None),
+                move_originator=str(request.MoveOriginatorApplicationEntityTitle or "").strip(),
+            ),
         )
-
-
-class _Mismatch(Exception):
-    pass
-
-
-def _read(path: Path) -> tuple[InstanceHeader, Dataset]:
-    """The header, and the data set without its pixels for the patient's identity.
-
-    Encapsulated pixels are parsed to their end, because only there a truncated object shows; of native ones the
-    length of the element is compared with what the header declares and the file holds.
-
-    Raises:
-        HeaderError
-    """
-    header = read_header(path)
-    with path.open("rb") as file:
-        dataset = dcmread(file, stop_before_pixels=True)
-        syntax = UID(header.transfer_syntax_uid)
-        if not header.frames or syntax.is_deflated:
-            return header, dataset
-        if syntax.is_compressed:
-            _check_encapsulated(path)
-        else:
-            _check_native(file, header, syntax, path.stat().st_size)
-    return header, dataset
-
-
-def _check_encapsulated(path: Path) -> None:
-    try:
-        dataset = dcmread(path, defer_size="64 KB")
-    except (EOFError, ValueError, OSError) as error:
-        raise HeaderError("The data set is truncated: its compressed pixels have no end. Send it again.") from error
-    if "PixelData" not in dataset:
-        raise HeaderError("The data set is truncated: it has no pixels. Send it again.")
-
-
-def _check_native(file: BinaryIO, header: InstanceHeader, syntax: UID, size: int) -> None:
-    """`file` stands at the pixel data element, whose length follows its tag (and, if explicit, its VR; PS3.5 7.1)."""
-    element = file.read(8 if syntax.is_implicit_VR else 12)
-    order = "<" if syntax.is_little_endian else ">"
-    if len(element) < 8:
-        raise HeaderError("The data set is truncated: it has no pixels. Send it again.")
-    (length,) = struct.unpack(f"{order}I", element[-4:])
-    bits = header.rows * header.columns * header.number_of_frames * header.samples_per_pixel * header.bits_allocated
-    if header.photometric_interpretation.endswith("_422"):
-        bits = bits * 2 // 3
-    if file.tell() + length > size or length * 8 < bits:
-        raise HeaderError("The data set is truncated: it has fewer pixels than it declares. Send it again.")
 
 
 def _failure(status: int, comment: str) -> Dataset:
@@ -287,15 +221,3 @@ def _failure(status: int, comment: str) -> Dataset:
     response.Status = status
     response.ErrorComment = comment[:ERROR_COMMENT_LENGTH]
     return response
-
-
-def _stream_data_sets_into(folder: Path, maximum_bytes: float, minimum_free_bytes: float) -> None:
-    """Makes pynetdicom write data sets to bounded files in `folder` as they arrive, instead of holding them in memory.
-
-    pynetdicom has one switch for the whole process, and no argument for the folder: files in the system's temporary
-    folder could not be renamed into the node's if that lies on another disk.
-    """
-    _config.STORE_RECV_CHUNKED_DATASET = True
-    pynetdicom.dimse_messages.NamedTemporaryFile = functools.partial(  # type: ignore[assignment]
-        IncomingFile, folder, maximum_bytes, minimum_free_bytes
-    )

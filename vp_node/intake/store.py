@@ -16,7 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
-from vp_node.database.models import Association, Instance, Patient, Result, Series, Study, StudyState, now
+from vp_node.database.models import Association, Instance, Patient, PriorFetch, Result, Series, Study, StudyState, now
 from vp_node.operations.audit import record
 from vp_node.studies.headers import InstanceHeader
 
@@ -51,6 +51,10 @@ class Arrival:
     association_id: int | None = None
     own_result: bool = False
     """By its marks; what the index knows as a result of this node is one without them."""
+    move_originator: str = ""
+    """Who asked for it by C-MOVE; empty where it was sent of somebody's own accord, or its sender does not say."""
+    prior: bool = False
+    """It was fetched for a run as a prior."""
 
 
 def patient_identity(dataset: Dataset) -> tuple[str, str]:
@@ -91,13 +95,16 @@ def _place(arrival: Arrival) -> Path:
 def _index(session: Session, arrival: Arrival, relative: Path, target: Path) -> Stored:
     header = arrival.header
     moment = now()
-    study = _study(session, arrival, moment)
+    prior = arrival.prior or _is_awaited_prior(session, arrival, moment)
+    study = _study(session, arrival, moment, prior)
     series = _series(session, study, header, moment)
     known = session.scalars(
         select(Instance).where(Instance.series_id == series.id, Instance.sop_instance_uid == header.sop_instance_uid)
     ).all()
     if any(instance.digest == arrival.digest for instance in known):
         _count(session, arrival)
+        if study.state == StudyState.PRIOR and not prior:
+            _reopen(session, study, arrival, moment)
         return Stored.IDENTICAL
     own = arrival.own_result or _is_known_result(session, header)
     move_durably(arrival.path, target)
@@ -118,7 +125,9 @@ def _index(session: Session, arrival: Arrival, relative: Path, target: Path) -> 
     )
     _count(session, arrival)
     series.last_received_at = moment
-    if not own:
+    if prior and study.state == StudyState.PRIOR:
+        study.last_received_at = moment
+    elif not own:
         _reopen(session, study, arrival, moment)
     elif study.revision == 0 and study.state == StudyState.RECEIVING:
         study.last_received_at = moment
@@ -138,7 +147,21 @@ def _is_known_result(session: Session, header: InstanceHeader) -> bool:
     return session.scalar(select(Result.id).where(Result.sop_instance_uid == header.sop_instance_uid)) is not None
 
 
-def _study(session: Session, arrival: Arrival, moment: datetime) -> Study:
+def _is_awaited_prior(session: Session, arrival: Arrival, moment: datetime) -> bool:
+    """Whether an archive sends this because a run of this node asked for it by C-MOVE.
+
+    The archive names who asked (PS3.7 9.1.1.1.8); one that does not is known by its own AE title.
+    """
+    awaited = session.scalars(
+        select(PriorFetch).where(
+            PriorFetch.study_instance_uid == arrival.header.study_instance_uid, PriorFetch.expires_at > moment
+        )
+    ).all()
+    who = arrival.move_originator
+    return any(who == item.requested_as or (not who and item.ae_title == arrival.calling_ae_title) for item in awaited)
+
+
+def _study(session: Session, arrival: Arrival, moment: datetime, prior: bool) -> Study:
     header = arrival.header
     # Locked, where the database locks rows: the study must not be closed between this look at its state and the commit.
     study = session.scalars(
@@ -162,6 +185,7 @@ def _study(session: Session, arrival: Arrival, moment: datetime) -> Study:
         calling_ae_title=arrival.calling_ae_title,
         called_ae_title=arrival.called_ae_title,
         sender_address=arrival.address,
+        state=StudyState.PRIOR if prior else StudyState.RECEIVING,
         first_received_at=moment,
         last_received_at=moment,
     )
@@ -197,7 +221,7 @@ def _reopen(session: Session, study: Study, arrival: Arrival, moment: datetime) 
     study.calling_ae_title = arrival.calling_ae_title
     study.called_ae_title = arrival.called_ae_title
     study.sender_address = arrival.address
-    if study.state in (StudyState.COMPLETE, StudyState.OWN_RESULTS, StudyState.HELD, StudyState.DISCARDED):
+    if study.state != StudyState.RECEIVING:
         record(session, "node", "study reopened", study.study_instance_uid, revision=study.revision)
         study.state = StudyState.RECEIVING
         study.first_received_at = moment

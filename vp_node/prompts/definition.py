@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from vp_node.prompts.conditions import MAXIMUM_COMPARISONS, MAXIMUM_DEPTH, Condition, comparisons
 from vp_node.prompts.errors import PromptError, describe
+from vp_node.prompts.priors import PriorNeeds
 from vp_node.prompts.schedule import Schedule
 from vp_node.studies.volume_set import SeriesSelection
 
@@ -30,6 +31,8 @@ class PromptDefinition(BaseModel):
     conditions: Condition | None = None
     """On the study; None: every study."""
     selection: SeriesSelection = SeriesSelection()
+    priors: PriorNeeds = PriorNeeds()
+    """Which earlier studies of the patient are looked for."""
     priority: int = Field(default=100, ge=0, le=1000)
     """Lower goes first."""
     destinations: tuple[Line, ...] = Field(default=(), max_length=16)

@@ -13,10 +13,12 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from vp_model.outcome import InputVolume
 from vp_node.compute.codec import input_volumes
+from vp_node.config import PriorsSection
 from vp_node.database.models import Study, StudyState
 from vp_node.prompts.definition import PromptDefinition
 from vp_node.prompts.matching import facts_of, match
-from vp_node.runs.choosing import choose_for
+from vp_node.runs.choosing import choose_for_prompt
+from vp_node.runs.planning import NO_ARCHIVE
 
 Planner = Callable[[str, tuple[InputVolume, ...]], Mapping[str, Any]]
 """Asks the model what it would do with a prompt on volumes: `vp_model.agent.Plan` as plain values."""
@@ -55,6 +57,7 @@ def dry_run(
     study_ids: Sequence[int],
     data_folder: Path,
     planner: Planner | None = None,
+    priors: PriorsSection = NO_ARCHIVE,
 ) -> Iterator[DryRun]:
     """Yields one result for each study; nothing is stored.
 
@@ -67,7 +70,7 @@ def dry_run(
             study = session.get_one(Study, study_id)
             uid, visit, revision = study.study_instance_uid, study.study_date, study.revision
             verdict = match(definition, facts_of(session, study))
-            choice = choose_for(session, study, definition.selection, data_folder) if verdict.matched else None
+            choice = choose_for_prompt(session, study, definition, data_folder, priors) if verdict.matched else None
         volumes = input_volumes(choice.volume_set.chosen) if choice else ()
         if volumes and planner is not None and volumes not in known:
             known[volumes] = planner(definition.text, volumes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from vp_node.compute.codec import volume_from_json
+from vp_node.config import PriorsSection
 from vp_node.database.models import Run, Study, StudyState, Volume
+from vp_node.prompts.definition import PromptDefinition
+from vp_node.prompts.priors import selection_with_priors, wants_priors
 from vp_node.runs.states import RunFailure
 from vp_node.runs.understanding import stored_volumes
 from vp_node.studies.model import ChosenVolume, SourceVolume, VolumeSet
@@ -30,29 +34,67 @@ class Choice:
     """`Study.input_digest` of the other studies that taken volumes come from."""
 
 
-def choose_for(session: Session, study: Study, selection: SeriesSelection, data_folder: Path) -> Choice:
+def choose_for(
+    session: Session,
+    study: Study,
+    selection: SeriesSelection,
+    data_folder: Path,
+    revision: int | None = None,
+    maximum_age_days: int | None = None,
+) -> Choice:
     """Chooses the volume set of a prompt on a closed study.
 
-    Where the prompt looks at several sessions, the earlier ones come from the patient's other complete studies that
-    lie before this one. Another study of the same day is left alone: results stand beside the study that was asked
-    about, and must refer to its own images.
+    Args:
+        revision: of the study; by default the present one.
+        maximum_age_days: earlier sessions that are older than this before the study's are left out.
+
+    Where the prompt looks at several sessions, the earlier ones come from the patient's other studies that lie before
+    this one: complete ones, and those that were fetched as priors. Another study of the same day is left alone: results
+    stand beside the study that was asked about, and must refer to its own images.
     """
-    own = volumes = stored_volumes(session, study, data_folder)
+    own = volumes = stored_volumes(session, study, data_folder, revision)
     studies = {study.study_instance_uid: study}
     if selection.sessions > 1:
         for other in _other_studies(session, study):
-            earlier = _before(stored_volumes(session, other, data_folder), own)
+            held = stored_volumes(session, other, data_folder, other.understood_revision)
+            earlier = _before(held, own, maximum_age_days)
             if earlier:
                 studies[other.study_instance_uid] = other
                 volumes = (*volumes, *earlier)
     volume_set = choose(_of_one_patient(volumes, study), selection)
     names = {item.volume.identifier: item for item in volume_set.chosen}
     entries = tuple(
-        _entry(item.volume, studies[item.volume.study_instance_uid], item.reason, names.get(item.volume.identifier))
+        _entry(
+            item.volume,
+            studies[item.volume.study_instance_uid],
+            study.revision if revision is None else revision,
+            study,
+            item.reason,
+            names.get(item.volume.identifier),
+        )
         for item in volume_set.choices
     )
     used = {item.volume.study_instance_uid for item in volume_set.chosen} - {study.study_instance_uid}
     return Choice(volume_set, entries, tuple(sorted(studies[uid].input_digest for uid in used)))
+
+
+def choose_for_prompt(
+    session: Session,
+    study: Study,
+    definition: PromptDefinition,
+    data_folder: Path,
+    priors: PriorsSection,
+    revision: int | None = None,
+) -> Choice:
+    """`choose_for` with the earlier sessions that the prompt needs."""
+    age = definition.priors.maximum_age_days or priors.maximum_age_days
+    selection = selection_with_priors(definition, priors)
+    return choose_for(session, study, selection, data_folder, revision, age if wants_priors(definition) else None)
+
+
+def taken_identifiers(choices: Sequence[dict[str, Any]]) -> frozenset[str]:
+    """Of `Run.choices`: the volumes that were taken."""
+    return frozenset(entry["identifier"] for entry in choices if entry["taken"])
 
 
 def gathered_volumes(session: Session, run: Run, data_folder: Path) -> tuple[ChosenVolume, ...]:
@@ -77,11 +119,18 @@ def gathered_volumes(session: Session, run: Run, data_folder: Path) -> tuple[Cho
     return tuple(sorted(found, key=lambda item: int(item.name.removeprefix("v"))))
 
 
-def _entry(volume: SourceVolume, study: Study, reason: str, chosen: ChosenVolume | None) -> dict[str, Any]:
+def _entry(
+    volume: SourceVolume, holder: Study, revision: int, study: Study, reason: str, chosen: ChosenVolume | None
+) -> dict[str, Any]:
+    """
+    Args:
+        holder: the study that the volume is of.
+        revision: of `study`, which the run is about.
+    """
     entry: dict[str, Any] = {
         "identifier": volume.identifier,
-        "study_id": study.id,
-        "revision": study.revision,
+        "study_id": holder.id,
+        "revision": revision if holder.id == study.id else holder.understood_revision,
         "series": volume.series_instance_uid,
         "series_number": volume.series_number,
         "kind": volume.kind,
@@ -96,17 +145,24 @@ def _entry(volume: SourceVolume, study: Study, reason: str, chosen: ChosenVolume
 
 def _other_studies(session: Session, study: Study) -> Sequence[Study]:
     query = select(Study).where(
-        Study.patient_id == study.patient_id, Study.id != study.id, Study.state == StudyState.COMPLETE
+        Study.patient_id == study.patient_id,
+        Study.id != study.id,
+        Study.state.in_([StudyState.COMPLETE, StudyState.PRIOR]),
     )
     return session.scalars(query.order_by(Study.study_date, Study.id)).all()
 
 
-def _before(earlier: Sequence[SourceVolume], volumes: Sequence[SourceVolume]) -> tuple[SourceVolume, ...]:
-    """Those that are dated before every dated volume of the study; none where the study has no date."""
+def _before(
+    earlier: Sequence[SourceVolume], volumes: Sequence[SourceVolume], maximum_age_days: int | None
+) -> tuple[SourceVolume, ...]:
+    """Those that are dated before every dated volume of the study, and not too long; none where the study has no
+    date."""
     dates = [volume.visit for volume in volumes if volume.visit is not None]
     if not dates:
         return ()
-    return tuple(volume for volume in earlier if volume.visit is not None and volume.visit < min(dates))
+    last = min(dates)
+    first = last - timedelta(days=maximum_age_days) if maximum_age_days is not None else date.min
+    return tuple(volume for volume in earlier if volume.visit is not None and first <= volume.visit < last)
 
 
 def _of_one_patient(volumes: Sequence[SourceVolume], study: Study) -> tuple[PatientSession, ...]:

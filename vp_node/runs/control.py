@@ -53,6 +53,7 @@ def retry_run(session: Session, run: Run, actor: str, now: datetime) -> None:
             "An answer changes only with the prompt, the model or the images: see `vp-node reprocess`."
         )
     run.attempt += 1
+    run.priors = {}  # asked again: what did not come then may come now
     run.state = RunState.QUEUED
     run.reason = ""
     run.not_before = None

@@ -14,18 +14,16 @@ from collections.abc import Callable, Sequence
 from dbos import DBOS, DBOSConfig
 from sqlalchemy import select
 
-from vp_node.database.models import FINAL_RUN_STATES, Run, RunState
+from vp_node.database.models import FINAL_RUN_STATES, Run, RunState, Study
 from vp_node.operations.audit import record
 from vp_node.runs.context import RunContext
-from vp_node.runs.identity import workflow_identifier
+from vp_node.runs.identity import WORKFLOW_VERSION, workflow_identifier
 from vp_node.runs.states import RunStopped, advance
 
 LOG = logging.getLogger(__name__)
 
 APPLICATION = "vp-node"
-APPLICATION_VERSION = "1"
-"""Constant, so that a run that an older release began is resumed by a newer one. It must change when the order of the
-steps does."""
+APPLICATION_VERSION = WORKFLOW_VERSION
 QUEUE = "runs"
 WORKFLOW = "run"
 WORKER_LOCK = "worker {}"
@@ -95,7 +93,9 @@ class RunEngine:
         with self._context.sessions() as session:
             rows = session.execute(
                 select(Run.id, Run.attempt, Run.priority)
+                .join(Study, Run.study_id == Study.id)
                 .where(Run.state.not_in([*FINAL_RUN_STATES, RunState.SCHEDULED, RunState.SENDING]))
+                .where(Run.revision <= Study.understood_revision)  # its volumes are known
                 .order_by(Run.priority, Run.created_at)
             ).all()
         new = [row for row in rows if workflow_identifier(row.id, row.attempt) not in self._enqueued]

@@ -32,6 +32,11 @@ def combined_digest(study_digests: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(distinct).encode("ascii")).hexdigest()
 
 
+WORKFLOW_VERSION = "2"
+"""Changes when the order of the steps of a run does: what an older release began is then begun again under a new name,
+since its record fits other steps."""
+
+
 def workflow_identifier(run_id: str, attempt: int) -> str:
-    """Name of the durable workflow: the run's own, and for a retry by hand a name that was never used."""
-    return run_id if attempt == 1 else f"{run_id}.{attempt}"
+    """Name of the durable workflow: never used before, for every attempt and every order of the steps."""
+    return f"{run_id}.{attempt}.v{WORKFLOW_VERSION}"

@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from vp_node.compute.failure import place_of
+from vp_node.config import PriorsSection
 from vp_node.database.models import (
     FINAL_RUN_STATES,
     PromptVersion,
@@ -25,11 +27,15 @@ from vp_node.database.models import (
 from vp_node.operations.audit import record
 from vp_node.prompts.definition import PromptDefinition
 from vp_node.prompts.matching import matching_versions
-from vp_node.runs.choosing import choose_for
+from vp_node.prompts.priors import wants_priors
+from vp_node.runs.choosing import choose_for_prompt, taken_identifiers
 from vp_node.runs.identity import combined_digest, run_identifier
 
 STANDING = "standing prompt"
 """`Run.requested_by` of a run that no person asked for."""
+
+
+NO_ARCHIVE = PriorsSection()
 
 
 class PlanningError(ValueError):
@@ -46,7 +52,12 @@ class PlannedRun:
 
 
 def plan_standing_prompts(
-    session: Session, study: Study, data_folder: Path, model_hash: str, now: datetime
+    session: Session,
+    study: Study,
+    data_folder: Path,
+    model_hash: str,
+    now: datetime,
+    priors: PriorsSection = NO_ARCHIVE,
 ) -> tuple[Run, ...]:
     """Asks for the runs of every standing prompt that matches a closed study's revision; returns the new ones.
 
@@ -65,7 +76,9 @@ def plan_standing_prompts(
     for version in versions:
         try:
             with session.begin_nested():
-                item = request_run(session, study, version, asked_by[version.id], data_folder, model_hash, now)
+                item = request_run(
+                    session, study, version, asked_by[version.id], data_folder, model_hash, now, priors=priors
+                )
         except Exception as error:  # noqa: BLE001 (becomes a failed run, which an admin sees)
             item = _unplanned(session, study, version, asked_by[version.id], model_hash, now, error)
         planned.append(item)
@@ -74,6 +87,48 @@ def plan_standing_prompts(
         if run.id not in kept:
             _supersede(session, run, now)
     return tuple(item.run for item in planned if item.created)
+
+
+def plan_later_studies(
+    session: Session,
+    study: Study,
+    data_folder: Path,
+    model_hash: str,
+    now: datetime,
+    priors: PriorsSection = NO_ARCHIVE,
+) -> tuple[Run, ...]:
+    """Asks again what was asked about later studies of the patient, where this one belongs into the answer.
+
+    Studies may come in any order: a prompt about change that was asked before its prior came is asked again with it.
+    Returns the new runs.
+    """
+    later = session.scalars(
+        select(Study)
+        .where(Study.patient_id == study.patient_id, Study.id != study.id, Study.state == StudyState.COMPLETE)
+        .order_by(Study.study_date, Study.id)
+    ).all()
+    asked = []
+    for other in later:
+        latest: dict[str, Run] = {}
+        runs = select(Run).where(Run.study_id == other.id, Run.revision == other.revision).order_by(Run.created_at)
+        for run in session.scalars(runs):
+            if run.state not in (RunState.SUPERSEDED, RunState.CANCELLED):
+                latest[run.prompt_version_id] = run
+        for run in latest.values():
+            definition = PromptDefinition.from_json(run.prompt_version.definition)
+            if not wants_priors(definition) or other.understood_revision < other.revision:
+                continue
+            choice = choose_for_prompt(session, other, definition, data_folder, priors)
+            if taken_identifiers(choice.entries) == taken_identifiers(run.choices):
+                continue
+            if run.state in (RunState.QUEUED, RunState.SCHEDULED):
+                continue  # it has not begun, and chooses when it does
+            planned = request_run(
+                session, other, run.prompt_version, run.requested_by, data_folder, model_hash, now, priors=priors
+            )
+            if planned.created:
+                asked.append(planned.run)
+    return tuple(asked)
 
 
 def _unplanned(
@@ -121,8 +176,12 @@ def request_run(
     *,
     priority: int | None = None,
     at_once: bool = False,
+    priors: PriorsSection = NO_ARCHIVE,
 ) -> PlannedRun:
     """Asks for one run.
+
+    Its volumes are chosen now where they are known; where the study was closed a moment ago, or earlier studies are
+    fetched first, the run chooses when it begins (`vp_node.runs.steps.gather`).
 
     Args:
         requested_by: `STANDING` or the name of a person.
@@ -137,10 +196,13 @@ def request_run(
     if study.state != StudyState.COMPLETE:
         raise PlanningError(f"The study is {study.state}: a prompt can run once it is complete.")
     definition = PromptDefinition.from_json(version.definition)
-    choice = choose_for(session, study, definition.selection, data_folder)
-    digest = combined_digest([study.input_digest, *choice.other_digests])
+    entries: tuple[dict[str, Any], ...] = ()
+    digest = study.input_digest
+    if study.understood_revision >= study.revision:
+        choice = choose_for_prompt(session, study, definition, data_folder, priors)
+        entries, digest = choice.entries, combined_digest([study.input_digest, *choice.other_digests])
     identifier = run_identifier(study.study_instance_uid, version.id, model_hash, digest)
-    existing = session.get(Run, identifier)
+    existing = same_run(session, study, version, model_hash, digest)
     if existing is not None:
         return PlannedRun(existing, created=False)
     opens_at = None if at_once else definition.schedule.opens_at(now)
@@ -157,7 +219,7 @@ def request_run(
         not_before=opens_at,
         requested_by=requested_by,
         supersedes_run_id=earlier.id if earlier else None,
-        choices=list(choice.entries),
+        choices=list(entries),
         created_at=now,
     )
     session.add(run)
@@ -173,6 +235,27 @@ def request_run(
         revision=study.revision,
     )
     return PlannedRun(run, created=True)
+
+
+def same_run(session: Session, study: Study, version: PromptVersion, model_hash: str, input_digest: str) -> Run | None:
+    """The run that was asked for with the same study, prompt, model and images, if there is one.
+
+    A run that fetched earlier studies draws on more than what its name was made of: what it drew on in the end counts.
+    """
+    identifier = run_identifier(study.study_instance_uid, version.id, model_hash, input_digest)
+    named = session.get(Run, identifier)
+    if named is not None:
+        return named
+    return session.scalars(
+        select(Run)
+        .where(
+            Run.study_id == study.id,
+            Run.prompt_version_id == version.id,
+            Run.model_hash == model_hash,
+            Run.input_digest == input_digest,
+        )
+        .order_by(Run.created_at.desc())
+    ).first()
 
 
 def predecessor(session: Session, study: Study, version: PromptVersion) -> Run | None:

@@ -10,13 +10,14 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from vp_node.config import PriorsSection
 from vp_node.database.models import Prompt, PromptVersion, Run, RunState, Study, StudyState
 from vp_node.prompts.definition import PromptDefinition
 from vp_node.prompts.matching import matching_versions
-from vp_node.runs.choosing import choose_for
+from vp_node.runs.choosing import choose_for_prompt
 from vp_node.runs.control import retry_run
-from vp_node.runs.identity import combined_digest, run_identifier
-from vp_node.runs.planning import PlanningError, predecessor, request_run
+from vp_node.runs.identity import combined_digest
+from vp_node.runs.planning import NO_ARCHIVE, PlanningError, predecessor, request_run, same_run
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,20 @@ class Reprocess:
     reason: str
 
 
-def plan_reprocess(session: Session, selectors: Selectors, data_folder: Path, model_hash: str) -> list[Reprocess]:
+def plan_reprocess(
+    session: Session,
+    selectors: Selectors,
+    data_folder: Path,
+    model_hash: str,
+    priors: PriorsSection = NO_ARCHIVE,
+) -> list[Reprocess]:
     """What `reprocess` would do, in order of study; changes nothing.
 
     Raises:
         PlanningError: a study or prompt that is named does not exist.
     """
     return [
-        _would_do(session, study, version, data_folder, model_hash)
+        _would_do(session, study, version, data_folder, model_hash, priors)
         for study in _selected_studies(session, selectors)
         for version in _selected_versions(session, study, selectors)
     ]
@@ -67,6 +74,7 @@ def reprocess(
     data_folder: Path,
     model_hash: str,
     now: datetime,
+    priors: PriorsSection = NO_ARCHIVE,
 ) -> list[Run]:
     """Does what `plan_reprocess` said; returns the runs that were queued."""
     queued = []
@@ -76,7 +84,15 @@ def reprocess(
             queued.append(item.previous)
         elif item.action == "run":
             planned = request_run(
-                session, item.study, item.version, requested_by, data_folder, model_hash, now, at_once=True
+                session,
+                item.study,
+                item.version,
+                requested_by,
+                data_folder,
+                model_hash,
+                now,
+                at_once=True,
+                priors=priors,
             )
             if planned.created:
                 queued.append(planned.run)
@@ -123,10 +139,18 @@ def _prompt(session: Session, name: str) -> Prompt:
     return prompt
 
 
-def _would_do(session: Session, study: Study, version: PromptVersion, data_folder: Path, model_hash: str) -> Reprocess:
-    choice = choose_for(session, study, PromptDefinition.from_json(version.definition).selection, data_folder)
+def _would_do(
+    session: Session,
+    study: Study,
+    version: PromptVersion,
+    data_folder: Path,
+    model_hash: str,
+    priors: PriorsSection,
+) -> Reprocess:
+    definition = PromptDefinition.from_json(version.definition)
+    choice = choose_for_prompt(session, study, definition, data_folder, priors)
     digest = combined_digest([study.input_digest, *choice.other_digests])
-    same = session.get(Run, run_identifier(study.study_instance_uid, version.id, model_hash, digest))
+    same = same_run(session, study, version, model_hash, digest)
     if same is None:
         previous = predecessor(session, study, version)
         return Reprocess(study, version, previous, "run", _what_changed(previous, version, model_hash))

@@ -1,4 +1,4 @@
-"""The steps of a run: `gather → infer → encode → check → send → commit`.
+"""The steps of a run: `fetch → gather → infer → encode → check → send → commit`.
 
 A step may be repeated after a crash, from its beginning, also by another worker; each leaves the same rows and files
 then. What it found out is in the node's database and in the run's folder, never in the engine's tables.
@@ -20,10 +20,15 @@ from vp_node.compute.failure import ComputeFailure, place_of
 from vp_node.database.models import Run, RunState
 from vp_node.operations.audit import record
 from vp_node.prompts.definition import PromptDefinition
-from vp_node.runs.choosing import gathered_volumes
+from vp_node.prompts.priors import number_wanted
+from vp_node.runs.choosing import choose_for_prompt, gathered_volumes
 from vp_node.runs.context import RunContext, WorkerStopping
-from vp_node.runs.delivery import fill_outbox, settle
+from vp_node.runs.delivery import fill_outbox, outcome_status, settle
+from vp_node.runs.destinations import destinations_of
 from vp_node.runs.encoding import check_results, encode_results
+from vp_node.runs.identity import combined_digest
+from vp_node.runs.no_volume import leaves_a_report, refuse_with_report
+from vp_node.runs.priors import PriorReport, search_priors
 from vp_node.runs.states import RunFailure, RunRefused, RunStopped, advance, is_stopped
 
 LOG = logging.getLogger(__name__)
@@ -62,19 +67,45 @@ def perform(context: RunContext, step: str, run_id: str, attempt: int) -> str:
     return _end(context, run_id, attempt, step, RunState.FAILED, str(failure))
 
 
+def fetch(context: RunContext, run_id: str, attempt: int) -> None:
+    """Looks for the patient's earlier studies where the prompt needs them; what it came to stands in the run."""
+    with context.sessions() as session:
+        run = session.get_one(Run, run_id)
+        definition = PromptDefinition.from_json(run.prompt_version.definition)
+        if number_wanted(definition, context.config.priors) == 0 or run.priors.get("attempt") == attempt:
+            return
+    with context.sessions.begin() as session:
+        advance(session, run_id, attempt, RunState.FETCHING, started_at=context.now(), reason="")
+    report = search_priors(context, run_id, attempt)
+    with context.sessions.begin() as session:
+        found = report.to_json() if report is not None else {"wanted": 0, "attempt": attempt}
+        advance(session, run_id, attempt, RunState.FETCHING, priors=found)
+
+
 def gather(context: RunContext, run_id: str, attempt: int) -> None:
     """Begins the run, and makes sure that there are images for it to take, and that they are there."""
     with context.sessions.begin() as session:
         advance(session, run_id, attempt, RunState.GATHERING, started_at=context.now(), reason="")
         run = session.get_one(Run, run_id, populate_existing=True)
+        if not run.choices or run.priors:
+            definition = PromptDefinition.from_json(run.prompt_version.definition)
+            choice = choose_for_prompt(
+                session, run.study, definition, context.data_folder, context.config.priors, run.revision
+            )
+            run.choices = list(choice.entries)
+            run.input_digest = combined_digest([_own_digest(run), *choice.other_digests])
         volumes = gathered_volumes(session, run, context.data_folder)
         looked_at = len(run.choices)
+        leaves_report = leaves_a_report(run, context.config)
     if not volumes:
-        raise RunRefused(
+        reason = (
             f"The prompt takes none of the {looked_at} volumes. See `vp-node run show` for the reasons."
             if looked_at
             else "The study holds no volume: every series was set aside. See `vp-node volumes` for the reasons."
         )
+        if not leaves_report:
+            raise RunRefused(reason)
+        refuse_with_report(context, run_id, attempt, reason)
     paths = {frame.path for item in volumes for frame in item.volume.frames if not frame.is_missing}
     missing = [path for path in paths if not path.is_file()]
     if missing:
@@ -89,14 +120,14 @@ def infer(context: RunContext, run_id: str, attempt: int) -> None:
         run = session.get_one(Run, run_id, populate_existing=True)
         prompt = run.prompt_version.text
         volumes = gathered_volumes(session, run, context.data_folder)
+        notes = prior_notes(run)
     if not (folder / OUTCOME_FILE).exists():
         unfinished = folder.with_name(f"outcome-{uuid4().hex}")
         unfinished.mkdir(parents=True)
         try:
             with context.compute.process() as process:
-                process.run(
-                    RunJob(prompt, volumes, unfinished), cancelled=lambda: _is_cancelled(context, run_id, attempt)
-                )
+                job = RunJob(prompt, volumes, unfinished, context.config.alignment, notes)
+                process.run(job, cancelled=lambda: _is_cancelled(context, run_id, attempt))
             _put(unfinished, folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -111,7 +142,7 @@ def infer(context: RunContext, run_id: str, attempt: int) -> None:
             RunState.INFERRING,
             task=outcome.task,
             program=outcome.transcript.program,
-            reason=outcome.reason,
+            reason=" ".join((outcome.reason, *notes)).strip() if outcome.status == "refused" else outcome.reason,
             outcome_folder=str(folder.relative_to(context.data_folder)),
         )
 
@@ -135,8 +166,8 @@ def send(context: RunContext, run_id: str, attempt: int) -> None:
     with context.sessions.begin() as session:
         advance(session, run_id, attempt, RunState.SENDING)
         run = session.get_one(Run, run_id, populate_existing=True)
-        definition = PromptDefinition.from_json(run.prompt_version.definition)
-        destinations = definition.destinations or context.config.delivery.default_destinations
+        status, _ = outcome_status(context, run)
+        destinations = destinations_of(context.config, run, status)
         fill_outbox(session, context.config, run, destinations, context.now())
 
 
@@ -147,6 +178,7 @@ def commit(context: RunContext, run_id: str, attempt: int) -> None:
 
 
 STEPS: dict[str, Callable[[RunContext, str, int], None]] = {
+    "fetch": fetch,
     "gather": gather,
     "infer": infer,
     "encode": encode,
@@ -155,6 +187,16 @@ STEPS: dict[str, Callable[[RunContext, str, int], None]] = {
     "commit": commit,
 }
 """In their order."""
+
+
+def prior_notes(run: Run) -> tuple[str, ...]:
+    """What the result says about earlier studies."""
+    return PriorReport.from_json(run.priors).notes if run.priors.get("wanted") else ()
+
+
+def _own_digest(run: Run) -> str:
+    """Of the study at the revision that the run is about; a later revision has another, and runs of its own."""
+    return run.study.input_digest if run.study.revision == run.revision else run.input_digest
 
 
 def _failure_of(step: str, error: Exception) -> RunFailure:

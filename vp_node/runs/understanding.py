@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sqlalchemy import exists, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from vp_node.compute.codec import volume_from_json, volume_to_json
@@ -22,11 +22,9 @@ LOG = logging.getLogger(__name__)
 
 def not_understood(session: Session) -> list[int]:
     """Ids of closed studies whose revision nobody has looked at, oldest first."""
-    volumes = exists().where(Volume.study_id == Study.id, Volume.revision == Study.revision)
-    set_aside = exists().where(SetAsideSeries.study_id == Study.id, SetAsideSeries.revision == Study.revision)
     query = (
         select(Study.id)
-        .where(Study.state == StudyState.COMPLETE, ~volumes, ~set_aside)
+        .where(Study.state == StudyState.COMPLETE, Study.understood_revision < Study.revision)
         .order_by(Study.closed_at, Study.id)
     )
     return list(session.scalars(query))
@@ -75,6 +73,7 @@ def store_understanding(session: Session, study: Study, understanding: Understan
     A study that could not be understood is set aside as a whole, with the reason: it is seen, and not tried again for
     ever.
     """
+    study.understood_revision = study.revision
     if isinstance(understanding, str):
         record(session, "node", "study not understood", study.study_instance_uid, reason=understanding)
         _set_all_aside(session, study, understanding)
@@ -113,9 +112,12 @@ def store_understanding(session: Session, study: Study, understanding: Understan
     )
 
 
-def stored_volumes(session: Session, study: Study, data_folder: Path) -> tuple[SourceVolume, ...]:
-    """The volumes of a study's present revision, with absolute paths."""
-    query = select(Volume).where(Volume.study_id == study.id, Volume.revision == study.revision).order_by(Volume.id)
+def stored_volumes(
+    session: Session, study: Study, data_folder: Path, revision: int | None = None
+) -> tuple[SourceVolume, ...]:
+    """The volumes of a study's revision, by default of the present one, with absolute paths."""
+    wanted = study.revision if revision is None else revision
+    query = select(Volume).where(Volume.study_id == study.id, Volume.revision == wanted).order_by(Volume.id)
     return tuple(volume_from_json(row.description, data_folder) for row in session.scalars(query))
 
 

@@ -59,6 +59,11 @@ def why_no_geometry(frame: FrameHeader) -> str | None:
     return None
 
 
+def is_localizer_description(series_description: str) -> bool:
+    """Whether a Series Description names a localizer."""
+    return _LOCALIZER_WORDS.search(series_description) is not None
+
+
 def _why_localizer(header: InstanceHeader) -> str | None:
     frame_types = {value for frame in header.frames for value in frame.image_type}
     types = _LOCALIZER_TYPES.intersection({*header.image_type, *frame_types})
@@ -67,6 +72,6 @@ def _why_localizer(header: InstanceHeader) -> str | None:
     options = _LOCALIZER_OPTIONS.intersection(header.scan_options)
     if options:
         return f"localizer by its Scan Options ({sorted(options)[0]})"
-    if _LOCALIZER_WORDS.search(header.series_description):
+    if is_localizer_description(header.series_description):
         return "localizer by its series description"
     return None

@@ -47,6 +47,8 @@ VOLUME_SOP_CLASSES = frozenset(
 _NATIVE = frozenset({str(ImplicitVRLittleEndian), str(ExplicitVRLittleEndian), str(ExplicitVRBigEndian)})
 _UNPARSABLE = "The DICOM file's header cannot be parsed. Send it again, or check its origin."
 _FRAMES_AT_MOST = 100_000
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_UID_LENGTH = 64
 _REDACTED = re.compile(r"[*xX#?]+")
 
 
@@ -279,8 +281,11 @@ def _header(dataset: Dataset, meta: FileMetaDataset, path: Path, size: int) -> I
 
 
 def _required(value: str, keyword: str) -> str:
+    """A UID (PS3.5 9.1). Leading zeros of a component are wrong too, but common, and do no harm."""
     if not value:
         raise HeaderError(f"The instance has no {keyword}: it cannot be stored or referred to.")
+    if len(value) > _UID_LENGTH or not _UID.fullmatch(value):
+        raise HeaderError(f"The instance's {keyword} is no UID: only digits and periods, at most {_UID_LENGTH}.")
     return value
 
 

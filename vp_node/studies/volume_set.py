@@ -49,10 +49,11 @@ def choose(sessions: Sequence[Session], selection: SeriesSelection) -> VolumeSet
     """
     if len({session.patient_key for session in sessions}) > 1:
         raise ValueError("A volume set is of one patient; these sessions are of several.")
-    used = sessions[-selection.sessions :]
+    used = _used(sessions, selection)
     choices = [
         VolumeChoice(volume, False, _session_reason(selection.sessions))
-        for session in sessions[: len(sessions) - len(used)]
+        for session in sessions
+        if session not in used
         for volume in session.volumes
     ]
     chosen: list[ChosenVolume] = []
@@ -62,6 +63,18 @@ def choose(sessions: Sequence[Session], selection: SeriesSelection) -> VolumeSet
         first = len(chosen) + 1
         chosen.extend(ChosenVolume(f"v{place}", number, volume) for place, volume in enumerate(taken, first))
     return VolumeSet(tuple(chosen), tuple(choices))
+
+
+def takes_any(volumes: Sequence[SourceVolume], selection: SeriesSelection) -> bool:
+    """Whether a prompt could take at least one of these volumes."""
+    return any(_why_not(volume, selection) is None for volume in volumes)
+
+
+def _used(sessions: Sequence[Session], selection: SeriesSelection) -> list[Session]:
+    """The latest session, and the latest of the earlier ones that hold something to take."""
+    usable = [session for session in sessions[:-1] if takes_any(session.volumes, selection)]
+    earlier = selection.sessions - 1
+    return [*(usable[-earlier:] if earlier else ()), *sessions[-1:]]
 
 
 def orientation_of(volume: SourceVolume) -> str:

@@ -31,6 +31,7 @@ def upgrade() -> None:
         sa.Column("run_id", sa.String(length=36), nullable=False),
         sa.Column("study_instance_uid", sa.String(length=64), nullable=False),
         sa.Column("ae_title", sa.String(length=16), nullable=False),
+        sa.Column("requested_as", sa.String(length=16), nullable=False),
         sa.Column("expires_at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_prior_fetches")),
         sa.UniqueConstraint("run_id", "study_instance_uid", name=op.f("uq_prior_fetches_run_id_study_instance_uid")),
