@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
+import matplotlib.dates as mdates
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -20,6 +22,7 @@ LabelledMask = tuple[str, Color, NDArray[np.bool_]]
 
 CAPTION = "Made by software, for research use only, not verified by a person"
 OPACITY = 0.4
+LEGEND_ENTRIES = 15
 _SCALE_BAR_MM = (10, 20, 50, 100)
 
 
@@ -46,9 +49,16 @@ _LETTERS = {(0, 1): "R", (0, -1): "L", (1, 1): "A", (1, -1): "P", (2, 1): "S", (
 
 
 def render_overlay(
-    voxels: NDArray[np.floating], world: NDArray[np.float64], masks: Sequence[LabelledMask], path: Path
+    voxels: NDArray[np.floating],
+    world: NDArray[np.float64],
+    masks: Sequence[LabelledMask],
+    path: Path,
+    *,
+    focus: int | None = None,
+    title: str = "",
+    window: tuple[float, float] | None = None,
 ) -> None:
-    """Writes a PNG of three planes through the middle of the largest mask, or of the volume where there is none.
+    """Writes a PNG of three planes through the middle of a mask, or of the volume where there is none.
 
     Each picture is sampled in the anatomical planes of the patient, so that an oblique or tilted volume stands upright
     and the letters at its edges are true; intensities linearly, masks by their nearest voxel.
@@ -58,6 +68,9 @@ def render_overlay(
         world: 4×4, voxel index → RAS mm.
         masks: drawn in their order.
         path: of the PNG.
+        focus: index of the mask through which the planes go; None: the largest.
+        title: over the picture, such as the finding and the volume.
+        window: values shown black and white; None: percentiles 1 and 99.5.
 
     Raises:
         ValueError: a mask has another shape than the volume.
@@ -65,8 +78,8 @@ def render_overlay(
     for label, _, mask in masks:
         if mask.shape != voxels.shape:
             raise ValueError(f"The mask {label!r} has the shape {mask.shape}, the volume {voxels.shape}.")
-    center = _center(voxels.shape, world, masks)
-    low, high = _window(voxels)
+    center = _center(voxels.shape, world, masks if focus is None else [masks[focus]])
+    low, high = window or _window(voxels)
     figure = Figure(figsize=(13, 5.2), facecolor="black")
     FigureCanvasAgg(figure)
     for axes, plane in zip(figure.subplots(1, 3), PLANES, strict=True):
@@ -76,14 +89,42 @@ def render_overlay(
             handles=[Patch(color=_rgb(color), label=label) for label, color in _legend(masks).items()],
             loc="lower center",
             bbox_to_anchor=(0.5, 0.045),
-            ncols=min(5, len(masks)),
+            ncols=5 if len(masks) > 5 else len(masks),
             frameon=False,
             labelcolor="white",
             fontsize=9,
         )
+    if title:
+        figure.text(0.5, 0.965, title, ha="center", color="white", fontsize=11, parse_math=False)
     figure.text(0.5, 0.015, CAPTION, ha="center", color="gray", fontsize=8)
-    figure.subplots_adjust(left=0.01, right=0.99, top=0.93, bottom=0.15, wspace=0.03)
+    figure.subplots_adjust(left=0.01, right=0.99, top=0.89 if title else 0.93, bottom=0.15, wspace=0.03)
     figure.savefig(path, format="png", facecolor="black", metadata={"Software": "voxelprompt-node"})
+
+
+def render_series(values: Sequence[tuple[str, float]], name: str, path: Path, title: str) -> None:
+    """Writes a PNG of one value over time.
+
+    Args:
+        values: ISO dates, in order, with the value at each.
+        name: of the value, with its unit.
+    """
+    days = [date.fromisoformat(day) for day, _ in values]
+    figure = Figure(figsize=(7, 4))
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.plot(np.asarray(days, dtype="datetime64[D]"), [value for _, value in values], marker="o", color="tab:blue")
+    for day, (_, value) in zip(days, values, strict=True):
+        axes.annotate(
+            f"{value:.4g}", (mdates.date2num(day), value), textcoords="offset points", xytext=(0, 7), fontsize=8
+        )
+    axes.set_xticks(mdates.date2num(days), [day for day, _ in values], rotation=20, fontsize=8)
+    axes.set_ylabel(name)
+    axes.set_title(title, fontsize=10, parse_math=False)
+    axes.margins(0.15)
+    axes.grid(alpha=0.3)
+    figure.text(0.5, 0.01, CAPTION, ha="center", color="gray", fontsize=8)
+    figure.subplots_adjust(bottom=0.2, left=0.14, right=0.97)
+    figure.savefig(path, format="png", dpi=120, metadata={"Software": "voxelprompt-node"})
 
 
 def _draw(
@@ -158,7 +199,8 @@ def _window(voxels: NDArray[np.floating]) -> tuple[float, float]:
 
 
 def _legend(masks: Sequence[LabelledMask]) -> dict[str, Color]:
-    return {label: color for label, color, mask in masks if mask.any()}
+    shown = {label: color for label, color, mask in masks if mask.any()}
+    return dict(list(shown.items())[:LEGEND_ENTRIES])
 
 
 def _rgb(color: Color) -> tuple[float, float, float]:

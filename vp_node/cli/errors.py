@@ -29,7 +29,7 @@ EXPECTED = {
     "vp_node.runs.control.RunControlError": REFUSED,
     "vp_node.service.ServiceError": FAILURE,
     "vp_node.compute.failure.ComputeFailure": FAILURE,
-    "vp_node.cli.drawing.DrawingError": FAILURE,
+    "vp_node.results.drawing.DrawingError": FAILURE,
     "vp_node.runs.states.RunFailure": FAILURE,
     "vp_model.checkpoint.CheckpointError": FAILURE,
 }

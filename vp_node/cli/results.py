@@ -1,4 +1,4 @@
-"""Commands on what runs made and where it went: `results`, `results show`, `deliveries [resend]`, `check`."""
+"""Commands on what runs made and where it went: `results [show|resend]`, `deliveries [resend]`, `check`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ import typer
 from vp_node.cli.context import ByOption, OpenNode, find_run, opened
 from vp_node.cli.errors import FAILURE, CommandError
 from vp_node.cli.output import Column, JsonOption, facts, listing, print_json, say, short, table, with_progress, working
-from vp_node.cli.runs import RunArgument, details
+from vp_node.cli.runs import details
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from vp_model.outcome import Outcome
+    from vp_node.database.models import Run
+    from vp_node.results.model import Picture
 
 PANEL = "Runs and results"
+NAMES = "Id of a run, or its beginning; or the UID of an object or a series that it made."
 
 result_commands = typer.Typer(help="What runs made.", invoke_without_command=True)
 delivery_commands = typer.Typer(help="Where results went.", invoke_without_command=True)
@@ -32,7 +37,7 @@ def register(app: typer.Typer) -> None:
 @result_commands.callback()
 def results(
     ctx: typer.Context,
-    run: Annotated[str, typer.Option(help="Only of this run.")] = "",
+    run: Annotated[str, typer.Option(help="Only of this run (id, or UID of an object or series).")] = "",
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the latest.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
@@ -46,13 +51,14 @@ def results(
     query = select(Result).order_by(Result.id.desc()).limit(limit)
     with opened(ctx) as node, node.sessions() as session:
         if run:
-            query = query.where(Result.run_id == find_run(session, run).id)
+            query = query.where(Result.run_id == run_named(session, run).id)
         rows = [
             {
                 "run": result.run_id,
                 "prompt": result.run.prompt_version.prompt.name,
                 "study": result.run.study.study_instance_uid,
                 "role": result.role,
+                "form": result.form,
                 "sop_instance_uid": result.sop_instance_uid,
                 "series_instance_uid": result.series_instance_uid,
                 "path": node.data_folder / result.path,
@@ -77,8 +83,10 @@ def results(
 @result_commands.command("show")
 def show(
     ctx: typer.Context,
-    run: RunArgument,
-    output: Annotated[Path | None, typer.Option(help="Also write overlay pictures (PNG) into this folder.")] = None,
+    run: Annotated[str, typer.Argument(metavar="RUN", help=NAMES)],
+    output: Annotated[
+        Path | None, typer.Option(help="Also write overlay pictures (PNG) and a page (report.html) into this folder.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Shows what a run answered: program, measurements, words, the objects and where they are."""
@@ -86,26 +94,70 @@ def show(
 
     with opened(ctx) as node:
         with node.sessions() as session:
-            found = details(find_run(session, run))
+            found = details(run_named(session, run))
         folder = node.data_folder / found["outcome_folder"]
         if not found["outcome_folder"] or not (folder / OUTCOME_FILE).is_file():
             raise CommandError(f"Run {found['run']} is {found['state']} and has no answer. {found['reason']}".strip())
         outcome = Outcome.load(folder)
-        pictures = _pictures(node, found["run"], folder, output) if output is not None else []
         objects = [{**item, "path": node.data_folder / item["path"]} for item in found["results"]]
+        pictures = _pictures(node, found["run"], folder, output) if output is not None else ()
+        page = _page(output, found, outcome, pictures) if output is not None else None
+    paths = [picture.path for picture in pictures]
     if as_json:
-        print_json({**found, "results": objects, "outcome": outcome.summary(), "pictures": pictures})
+        print_json({**found, "results": objects, "outcome": outcome.summary(), "pictures": paths, "page": page})
         return
     _print_answer(found, outcome, objects)
-    for path in pictures:
+    for path in paths:
         say(f"Picture: {path}")
+    if page is not None:
+        say(f"Page: {page}")
+
+
+@result_commands.command("resend")
+def resend_results(
+    ctx: typer.Context,
+    run: Annotated[str, typer.Argument(metavar="RUN", help=NAMES)],
+    by: ByOption,
+    to: Annotated[str, typer.Option(help="A destination; without it, all that the run had.")] = "",
+) -> None:
+    """Sends all objects of a run again, also to a destination that it did not have before."""
+    from vp_node.database.models import RunState
+    from vp_node.runs.control import resend
+    from vp_node.runs.delivery import fill_outbox
+
+    now = datetime.now(UTC)
+    with opened(ctx) as node, node.sessions.begin() as session:
+        found = run_named(session, run)
+        if found.state not in (RunState.DONE, RunState.REFUSED, RunState.SENDING):
+            raise CommandError(
+                f"Run {found.id} is {found.state}: it has nothing that may be sent. {found.reason}".strip()
+            )
+        before = {delivery.id for result in found.results for delivery in result.deliveries}
+        if to:
+            fill_outbox(session, node.config, found, (to,), now)
+            session.expire_all()
+        chosen = [
+            delivery
+            for result in found.results
+            for delivery in result.deliveries
+            if delivery.destination == to or not to
+        ]
+        if to and not chosen:
+            raise CommandError(f"{to!r} takes nothing of what run {found.id} made.")
+        for delivery in chosen:
+            if delivery.id in before:
+                resend(session, delivery, by, now)
+        if chosen:
+            found.state, found.finished_at = RunState.SENDING, None
+        count = len(chosen)
+    say(f"{count} object(s) are sent again by the running node.")
 
 
 @delivery_commands.callback()
 def deliveries(
     ctx: typer.Context,
     dead: Annotated[bool, typer.Option("--dead", help="Only those that were given up.")] = False,
-    run: Annotated[str, typer.Option(help="Only of this run.")] = "",
+    run: Annotated[str, typer.Option(help="Only of this run (id, or UID of an object or series).")] = "",
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the latest.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
@@ -121,7 +173,7 @@ def deliveries(
         query = query.where(Delivery.state == DeliveryState.DEAD)
     with opened(ctx) as node, node.sessions() as session:
         if run:
-            query = query.where(Result.run_id == find_run(session, run).id)
+            query = query.where(Result.run_id == run_named(session, run).id)
         rows = [
             {
                 "id": item.id,
@@ -133,6 +185,7 @@ def deliveries(
                 "attempts": item.attempts,
                 "next_attempt_at": item.next_attempt_at,
                 "sent_at": item.sent_at,
+                "committed_at": item.committed_at,
                 "last_error": item.last_error,
             }
             for item in session.scalars(query)
@@ -176,7 +229,10 @@ def check(
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Holds result files against the rules that the node holds its own against. Exit code 1 where one is broken."""
+    """Holds result files against the rules that the node holds its own against. Exit code 1 where one is broken.
+
+    Rules of this project alone (IHE AIR, notices, tracking) are warnings for objects that another program made.
+    """
     from vp_node.results import check as examine
 
     rows: list[dict[str, Any]] = [
@@ -230,10 +286,10 @@ def _print_answer(found: dict[str, Any], outcome: Outcome, objects: list[dict[st
     say("Made by software, for research use, unverified.")
 
 
-def _pictures(node: OpenNode, run_id: str, outcome: Path, folder: Path) -> list[Path]:
-    """Draws the masks on the images that the run took: one picture for each volume with masks."""
-    from vp_node.cli.drawing import draw
+def _pictures(node: OpenNode, run_id: str, outcome: Path, folder: Path) -> tuple[Picture, ...]:
+    """Draws each finding on the images that it lies on."""
     from vp_node.database.models import Run
+    from vp_node.results.drawing import draw
     from vp_node.runs.choosing import gathered_volumes
 
     with node.sessions() as session:
@@ -241,3 +297,31 @@ def _pictures(node: OpenNode, run_id: str, outcome: Path, folder: Path) -> list[
     folder.mkdir(parents=True, exist_ok=True)
     with working("Drawing …"):
         return draw(outcome, volumes, folder, short(run_id), node.config.compute)
+
+
+def _page(folder: Path, found: dict[str, Any], outcome: Outcome, pictures: tuple[Picture, ...]) -> Path:
+    from vp_node.results.webpage import webpage
+
+    path = folder / "report.html"
+    path.write_text(webpage(found, outcome, pictures), encoding="utf-8")
+    return path
+
+
+def run_named(session: Session, name: str) -> Run:
+    """A run by the beginning of its id, or by any UID of what it made: of an object, its series, or a region in it.
+
+    Raises:
+        CommandError: there is none, or several.
+    """
+    from sqlalchemy import or_, select
+
+    from vp_node.database.models import Result
+
+    if "." not in name:
+        return find_run(session, name)
+    found = session.scalars(
+        select(Result).where(or_(Result.sop_instance_uid == name, Result.series_instance_uid == name)).limit(1)
+    ).first()
+    if found is not None:
+        return found.run
+    raise CommandError(f"No object or series that a run here made has the UID {name!r}. See `vp-node results`.")

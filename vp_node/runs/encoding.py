@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
+from pydicom import dcmread
+from pydicom.dataset import Dataset
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from vp_model.outcome import Outcome
-from vp_node.database.models import Result, Run
+from vp_node.database.models import Instance, Result, Run, Series
 from vp_node.intake.digest import dataset_digest
 from vp_node.results import PromptProvenance, ResultObject, RunIdentity, check_objects, encode
-from vp_node.results.model import Predecessor
+from vp_node.results.drawing import DrawingError, draw
+from vp_node.results.model import Picture, Predecessor
 from vp_node.runs.choosing import gathered_volumes
 from vp_node.runs.context import RunContext
+from vp_node.runs.destinations import destinations_of, wanted_of
 from vp_node.runs.predecessor import predecessor_of
 from vp_node.runs.states import RunFailure
+from vp_node.studies.model import ChosenVolume
 
 
 def encode_results(context: RunContext, run_id: str, attempt: int) -> None:
@@ -31,8 +38,13 @@ def encode_results(context: RunContext, run_id: str, attempt: int) -> None:
         folder = context.data_folder / run.outcome_folder
         identity = _identity(run, predecessor_of(session, run, context.data_folder))
         provenance = _provenance(run)
-    outcome = Outcome.load(folder)
-    objects = encode(outcome, volumes, identity, provenance, context.config)
+        header = None if volumes else _study_header(session, run, context.data_folder)
+        outcome = Outcome.load(folder)
+        wanted = wanted_of(context.config, run, destinations_of(context.config, run, outcome.status))
+    if wanted.capture or wanted.pdf:
+        pictures = _pictures(context, run_id, attempt, folder, volumes)
+        wanted = replace(wanted, pictures=pictures)
+    objects = encode(outcome, volumes, identity, provenance, context.config, wanted, header)
     folder = context.run_folder(run_id, attempt) / "objects"
     folder.mkdir(parents=True, exist_ok=True)
     written = [(item, _write(item, folder / f"{number:02}-{item.role}.dcm")) for number, item in enumerate(objects)]
@@ -49,6 +61,30 @@ def encode_results(context: RunContext, run_id: str, attempt: int) -> None:
             row.series_instance_uid = str(item.dataset.SeriesInstanceUID)
             row.path = str(path.relative_to(context.data_folder))
             row.digest = dataset_digest(path)
+
+
+def _pictures(
+    context: RunContext, run_id: str, attempt: int, outcome: Path, volumes: Sequence[ChosenVolume]
+) -> tuple[Picture, ...]:
+    """Overlays for the page and the PDF, drawn by a confined process: what a peer sent is decoded nowhere else.
+
+    Raises:
+        RunFailure: they could not be drawn.
+    """
+    folder = context.run_folder(run_id, attempt) / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return draw(outcome, volumes, folder, "overlay", context.config.compute)
+    except DrawingError as error:
+        raise RunFailure(str(error)) from error
+
+
+def _study_header(session: Session, run: Run, data_folder: Path) -> Dataset | None:
+    """Of the first instance that came of a study in which no volume was found."""
+    path = session.scalars(
+        select(Instance.path).join(Series).where(Series.study_id == run.study_id).order_by(Instance.id).limit(1)
+    ).first()
+    return dcmread(data_folder / path, stop_before_pixels=True) if path is not None else None
 
 
 def check_results(context: RunContext, run_id: str) -> None:
