@@ -112,7 +112,7 @@ def _punctuated(text: str, chance: random.Random) -> str:
     if chance.random() < 0.03:
         text = re.sub(r", ", ",", text)
     if chance.random() < 0.03:
-        text = re.sub(r"-", " ", text)
+        text = re.sub(r"(?<=[A-Za-z])-(?=[A-Za-z])", " ", text)
     return text
 
 

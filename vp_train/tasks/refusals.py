@@ -81,7 +81,8 @@ def not_characterised(context: Context, chance: random.Random) -> Example:
     scene = context.scene(chance)
     pathology = chance.choice(context.pathology_terms)
     values = {"roi": context.region(chance).term, "pathology": pathology}
-    asked = context.ask("characterisation", values, chance, scene)
+    avoid = ("lobe",) if any(structure.name == "frontal lobe" for structure in context.structures) else ()
+    asked = context.ask("characterisation", values, chance, scene, avoid=avoid)
     return _refused("not understood", asked, scene, "not understood")
 
 

@@ -16,7 +16,9 @@ def segmentation(context: Context, chance: random.Random) -> Example:
     scene = context.scene(chance)
     regions = context.regions(chance.choice(COUNTS), chance)
     view = context.view(scene, chance)
-    asked = context.ask("segmentation", context.listing(regions, chance), chance, scene, view)
+    lesions = any(region.structure.kind == "pathology" for region in regions)
+    avoid = ("where",) if lesions else ()  # where a lesion is, is a question of its own
+    asked = context.ask("segmentation", context.listing(regions, chance), chance, scene, view, avoid)
     if view.scene is None:
         return missing_image("segmentation", asked, scene)
     code: list[str] = []
