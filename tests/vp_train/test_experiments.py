@@ -19,12 +19,14 @@ from tests.vp_train.heads import head
 from vp_model.vision.config import config_from_dict
 from vp_model.volume import Volume
 from vp_train.cli import app
-from vp_train.experiments import anatomy, interaction, lesions, quantities, specialists, zero_shot
+from vp_train.datasets.labels import load_labels
+from vp_train.experiments import anatomy, interaction, lesions, longitudinal, quantities, specialists, zero_shot
 from vp_train.experiments.commands import EXPERIMENTS, settings_of
 from vp_train.experiments.fitting import draw_images, fit, read_fit
 from vp_train.experiments.report import Bars, Report, write_report
 from vp_train.experiments.statistics import cohens_d, compare, summarise
 from vp_train.synthesis.chance import Chance
+from vp_train.synthesis.scene import draw_grid, draw_scene, render
 
 RUNNER = CliRunner()
 
@@ -180,3 +182,27 @@ def test_zero_shot_prompts_single_patients_and_counts_refusals_as_empty(tmp_path
     assert report.values["dice"]["real"]["prompted"] == [0.0]
     with pytest.raises(FileNotFoundError, match="no case"):
         zero_shot.run(settings, None)
+
+
+def test_a_structure_grows_by_what_was_asked_and_its_neighbours_follow() -> None:
+    labels, chance = load_labels(), Chance.seeded(1)
+    scene = draw_scene(head(), labels, chance, 0.0)
+    shape, world = draw_grid(head(), [1.0, 1.0, 1.0], None, chance)
+    grown = longitudinal.changed(scene, {"left hippocampus": 0.1, "right hippocampus": -0.1}, 14.0)
+
+    def volume(given: Any, name: str) -> float:
+        return float(
+            render(given, labels, shape, world, Chance.seeded(2), "T1").targets[labels.targets.index(name)].sum()
+        )
+
+    assert volume(grown, "left hippocampus") / volume(scene, "left hippocampus") == pytest.approx(1.25, abs=0.1)
+    assert volume(grown, "right hippocampus") / volume(scene, "right hippocampus") == pytest.approx(0.76, abs=0.12)
+    assert volume(grown, "brain") == pytest.approx(volume(scene, "brain"), rel=0.02)
+
+
+def test_longitudinal_effect_sizes_of_the_truth_are_those_that_were_made() -> None:
+    settings = {**settings_of("longitudinal", "small"), "people": 3, "spacing_mm": 3.0, "noise": 0.001}
+    report = longitudinal.run(settings, [head()])
+    effects = {row[0]: float(row[1]) for row in report.rows}
+    assert effects["hippocampus"] < -2
+    assert len(report.values["changes"]["hippocampus"]["measured"]["patients"]) == 3

@@ -82,9 +82,16 @@ def _zero_shot(given: Given) -> Report:
     return run(given.settings, given.scans, given.prepared, given.checkpoint)
 
 
+def _longitudinal(given: Given) -> Report:
+    from vp_train.experiments.longitudinal import run
+
+    return run(given.settings, given.subjects()[1], given.checkpoint)
+
+
 EXPERIMENTS: dict[str, Callable[[Given], Report]] = {
     "whole-brain": _anatomy,
     "zero-shot": _zero_shot,
+    "longitudinal": _longitudinal,
     "end-to-end": _quantities,
     "specialists": _specialists,
     "interaction": _interaction,
