@@ -173,10 +173,12 @@ class DimseArchive:
         watch.start()
         try:
             yield association
+            if association.is_established:
+                association.release()
         finally:
             watch.cancel()
             if association.is_established:
-                association.release()
+                association.abort()  # in the middle of an answer: a release would wait for its end
 
 
 class _Came:

@@ -333,10 +333,14 @@ def _fetch(
                     continue
                 if context.stopping.is_set():
                     raise WorkerStopping
-                number = archive.retrieve(series, _Receiver(context, subject, peer, search), search.deadline)
+                try:
+                    number = archive.retrieve(series, _Receiver(context, subject, peer, search), search.deadline)
+                except _OtherPatient:
+                    search.notes.append(f"A study of {match.study_date} was left: its patient has another issuer.")
+                    return False
                 came += number
                 search.instances += number
-        usable = _understand(context, uid, search)
+        usable = _understand(context, uid, subject, search)
     with context.sessions.begin() as session:
         record(session, "node", "prior fetched", uid, run=run_id, instances=came, usable=usable)
     if usable:
@@ -363,6 +367,10 @@ def _series_fits(series: SeriesMatch, subject: _Subject, search: _Search) -> boo
     return not needs.series_contain or any(word.casefold() in folded for word in needs.series_contain)
 
 
+class _OtherPatient(ArchiveError):
+    """Patient ID and issuer of what came are not those of the study that is asked about."""
+
+
 class _Receiver:
     """Keeps what an archive sends, as a prior of the patient that was asked for and of nobody else."""
 
@@ -387,8 +395,8 @@ class _Receiver:
             arrival = read_arrival(path, named, syntax, self._context.config.dicom, self._sender)
         except (Mismatch, ValueError) as error:
             raise ArchiveError("it sent an instance that cannot be used") from error
-        if arrival.header.patient_key != self._subject.patient_key and arrival.patient_id != self._subject.patient_id:
-            raise ArchiveError("it sent an instance of another patient")
+        if arrival.header.patient_key != self._subject.patient_key:
+            raise _OtherPatient("it sent an instance of another patient")
         try:
             store(self._context.sessions, self._context.data_folder, arrival)
         except (OSError, SQLAlchemyError) as error:
@@ -434,12 +442,15 @@ def _held(context: RunContext, name: str, deadline: Deadline) -> Iterator[None]:
         time.sleep(LOCK_SECONDS)
 
 
-def _understand(context: RunContext, uid: str, search: _Search) -> bool:
+def _understand(context: RunContext, uid: str, subject: _Subject, search: _Search) -> bool:
     """Closes a fetched study and writes down its volumes; True where the prompt can take one of them."""
     with context.sessions.begin() as session:
         study = session.scalars(select(Study).where(Study.study_instance_uid == uid).with_for_update()).one_or_none()
         if study is None or study.state != StudyState.PRIOR:
             return False  # nothing came, or its sender sends it just now: then it is understood when it is complete
+        if study.patient.key != subject.patient_key:
+            search.notes.append("A study was left: its patient has another issuer.")
+            return False
         digest = digest_of(session, study)
         if digest != study.input_digest or study.understood_revision < study.revision:
             study.revision += 1

@@ -17,12 +17,18 @@ from typing import Any
 
 import pytest
 
+DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+
 
 @dataclass(frozen=True)
 class OrthancServer:
     ae_title: str
     dicom_port: int
     http_port: int
+
+    @property
+    def dicomweb_url(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}/dicom-web"
 
     def ask(self, path: str, body: bytes | None = None) -> bytes:
         """GET, or POST where there is a body."""
@@ -58,11 +64,15 @@ def free_port() -> int:
 
 
 @contextmanager
-def orthanc_server(folder: Path, modalities: Mapping[str, tuple[str, str, int]]) -> Iterator[OrthancServer]:
-    """Runs while the context is open; skips the test, saying so, where Orthanc is not installed."""
+def orthanc_server(
+    folder: Path, modalities: Mapping[str, tuple[str, str, int]], dicomweb: bool = False
+) -> Iterator[OrthancServer]:
+    """Runs while the context is open; skips the test, saying so, where Orthanc, or its plugin, is not installed."""
     program = shutil.which("Orthanc")
     if program is None:
         pytest.skip("Orthanc is not installed: `make components` installs it where it may.")
+    if dicomweb and not DICOMWEB_PLUGIN.exists():
+        pytest.skip("Orthanc's DICOMweb plugin is not installed: `make components` installs it where it may.")
     folder.mkdir(parents=True)
     server = OrthancServer("ORTHANC", free_port(), free_port())
     settings = {
@@ -76,7 +86,10 @@ def orthanc_server(folder: Path, modalities: Mapping[str, tuple[str, str, int]])
         "AuthenticationEnabled": False,
         "DicomAlwaysAllowStore": True,
         "DicomModalities": {name: list(where) for name, where in modalities.items()},
-        "Plugins": [],
+        "Plugins": [str(DICOMWEB_PLUGIN)] if dicomweb else [],
+        "DicomAlwaysAllowFind": True,
+        "DicomAlwaysAllowGet": True,
+        "DicomAlwaysAllowMove": True,
         "OverwriteInstances": False,
     }
     (folder / "orthanc.json").write_text(json.dumps(settings))
