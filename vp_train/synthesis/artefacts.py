@@ -17,7 +17,7 @@ def blur(image: torch.Tensor, deviation: float) -> torch.Tensor:
     kernel = kernel / kernel.sum()
     for axis in range(3):
         size = image.shape[axis]
-        index = torch.arange(size)
+        index = torch.arange(size, device=image.device)
         result = torch.zeros_like(image)
         for weight, offset in zip(kernel.tolist(), range(-radius, radius + 1), strict=True):
             if weight < 1e-3:
@@ -39,10 +39,11 @@ def acquire(image: torch.Tensor, axes: tuple[torch.Tensor, torch.Tensor, torch.T
     """Bias field, noise, scaling by a high percentile of the foreground to [0, 1], gamma."""
     bias = smooth_field(chance, chance.number(60.0, 140.0)).at(axes)[0]
     image = image * torch.exp(bias * chance.number(0.0, 0.35))
-    image = image + chance.normal(*image.shape) * chance.number(0.002, 0.035)
+    image = image + chance.noise(*image.shape) * chance.number(0.002, 0.035)
     foreground = image[image > 0.04 * image.max()]
     if foreground.numel() > 100:
-        picked = foreground[torch.randint(foreground.numel(), (20000,), generator=chance.generator)]
+        index = torch.randint(foreground.numel(), (20000,), generator=chance.generator)
+        picked = foreground[index.to(image.device)]
         image = image / (torch.quantile(picked, chance.number(0.985, 0.999)) + 1e-6)
     return image.clamp(0.0, 1.0) ** float(torch.exp(chance.normal(1) * 0.2))
 
@@ -52,11 +53,11 @@ def corrupted(shape: tuple[int, int, int], chance: Chance) -> torch.Tensor:
     drawn for the map that is highest there.
     """
     count = 10 + chance.integer(11)
-    maps = torch.zeros(count, *shape)
+    maps = torch.zeros(count, *shape, device=chance.device)
     for scale in (2, 4, 8, 16):
         size = [max(2, side // scale) for side in shape]
-        noise = chance.normal(1, count, *size) * scale
+        noise = chance.noise(1, count, *size) * scale
         maps += functional.interpolate(noise, size=shape, mode="trilinear", align_corners=True)[0]
-    means = chance.uniform(0.05, 1.0, count)
-    image = means[maps.argmax(dim=0)] + chance.normal(*shape) * 0.04
+    means = chance.uniform(0.05, 1.0, count).to(maps.device)
+    image = means[maps.argmax(dim=0)] + chance.noise(*shape) * 0.04
     return image.clamp(0.0, 1.0)

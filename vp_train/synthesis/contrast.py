@@ -30,11 +30,16 @@ class Contrast:
 
 @dataclass(frozen=True, eq=False)
 class ContrastTable:
-    """`tissue` (labels,): each compact label's tissue; `means[kind]` (tissues,); `shares[kind]`."""
+    """`tissues`: their names; `tissue` (labels,): each compact label's tissue; `means[kind]` (tissues,) in [0, 1];
+    `shares[kind]`, 0 for kinds that single images are not drawn of; `units[kind]` (tissues,): stored units where the
+    kind has any (CT: HU, ADC: 10⁻⁶ mm²/s).
+    """
 
+    tissues: tuple[str, ...]
     tissue: torch.Tensor
     means: dict[str, torch.Tensor]
-    shares: torch.Tensor
+    shares: dict[str, float]
+    units: dict[str, torch.Tensor]
 
 
 @cache
@@ -48,9 +53,11 @@ def load_contrasts() -> ContrastTable:
 
     contrasts = table["contrasts"]
     return ContrastTable(
+        tissues=tuple(tissues),
         tissue=torch.tensor([tissue(name) for name in load_labels().names]),
         means={kind: torch.tensor(entry["means"], dtype=torch.float32) for kind, entry in contrasts.items()},
-        shares=torch.tensor([entry["share"] for entry in contrasts.values()]),
+        shares={kind: float(entry["share"]) for kind, entry in contrasts.items()},
+        units={kind: torch.tensor(values, dtype=torch.float32) for kind, values in table["units"].items()},
     )
 
 
@@ -58,7 +65,8 @@ def draw_contrast(labels: Labels, chance: Chance, kind: str | None = None) -> Co
     """A contrast: `kind` where given, else drawn. Both sides of a structure look alike."""
     table = load_contrasts()
     if kind is None and chance.happens(PLAUSIBLE):
-        kind = list(table.means)[int(torch.multinomial(table.shares, 1, generator=chance.generator))]
+        drawn = [name for name, share in table.shares.items() if share > 0]
+        kind = drawn[chance.choice([table.shares[name] for name in drawn])]
     count = len(labels.names)
     tissues = len(table.means["T1"])
     if kind is not None:

@@ -99,27 +99,28 @@ def parts_of(spacing_mm: Sequence[float]) -> tuple[int, int, int]:
 
 
 def render(scene: Scene, labels: Labels, shape: Shape, world: World, chance: Chance, kind: str | None = None) -> Image:
-    """The scene on a grid, in a contrast of its own."""
+    """The scene on a grid, in a contrast of its own, on the device of the subject's labels, as `chance` is."""
     parts = parts_of([float(world[axis, axis]) for axis in range(3)])
-    axes = grid_axes(shape, world, parts)
+    device = scene.subject.labels.device
+    axes = grid_axes(shape, world, parts, device)
     found = look_up(scene.subject, scene.deformation.voxels(axes))
     known = found >= len(labels.names)
-    found = labels.plain[found]
+    found = labels.plain.to(device)[found]
     if scene.deformation.mirrored:
-        found = labels.swap[found]
-    lesion = torch.zeros(found.shape, dtype=torch.bool)
+        found = labels.swap.to(device)[found]
+    lesion = torch.zeros(found.shape, dtype=torch.bool, device=device)
     if scene.lesions is not None:
-        inside = torch.zeros(len(labels.names), dtype=torch.bool)
+        inside = torch.zeros(len(labels.names), dtype=torch.bool, device=device)
         inside[list(labels.lesion_in)] = True
         lesion = inside[found] & scene.lesions.inside(axes)
         lesion |= known & scene.lesions.known
     contrast = draw_contrast(labels, chance, kind)
     visible = torch.where(lesion, labels.lesion, found)
-    means = torch.where(scene.removed, contrast.means[0], contrast.means)
-    deviations = torch.where(scene.removed, contrast.deviations[0], contrast.deviations)
-    image = means[visible] + deviations[visible] * chance.normal(*found.shape)
+    means = torch.where(scene.removed, contrast.means[0], contrast.means).to(device)
+    deviations = torch.where(scene.removed, contrast.deviations[0], contrast.deviations).to(device)
+    image = means[visible] + deviations[visible] * chance.noise(*found.shape)
     image = average(blur(image, chance.number(0.35, 0.9)), parts)
-    image = acquire(image, grid_axes(shape, world, (1, 1, 1)), chance)
+    image = acquire(image, grid_axes(shape, world, (1, 1, 1), device), chance)
     return Image(Placed(image[None, None], world), targets(found, lesion, labels, parts), contrast.kind)
 
 
@@ -127,8 +128,8 @@ def targets(found: torch.Tensor, lesion: torch.Tensor, labels: Labels, parts: tu
     """(t, w, h, d): the share of each voxel that each target fills, counted over the voxel's parts."""
     w, h, d = (size // part for size, part in zip(found.shape, parts, strict=True))
     blocks = found.view(w, parts[0], h, parts[1], d, parts[2]).permute(1, 3, 5, 0, 2, 4).reshape(-1, w * h * d)
-    share = torch.zeros(len(labels.names), w * h * d)
-    share.scatter_add_(0, blocks, torch.full(blocks.shape, 1.0 / len(blocks)))
+    share = torch.zeros(len(labels.names), w * h * d, device=found.device)
+    share.scatter_add_(0, blocks, torch.full(blocks.shape, 1.0 / len(blocks), device=found.device))
     brain = share[list(labels.brain)].sum(dim=0, keepdim=True)
     lesions = average(lesion.float(), parts).reshape(1, -1)
     return torch.cat([share[1 : labels.structures + 1], brain, lesions]).view(-1, w, h, d)

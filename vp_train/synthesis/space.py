@@ -30,7 +30,7 @@ class Field:
 
         Linear interpolation is separable: three small matrix products instead of a look-up a point.
         """
-        value = self.control
+        value = self.control.to(axes[0].device)
         for axis, coordinates in enumerate(axes):
             weights = self._weights(coordinates)
             value = torch.movedim(torch.movedim(value, 1 + axis, -1) @ weights.T, -1, 1 + axis)
@@ -39,7 +39,7 @@ class Field:
     def _weights(self, coordinates: torch.Tensor) -> torch.Tensor:
         count = self.control.shape[-1]
         position = ((coordinates / EXTENT_MM + 0.5) * (count - 1)).clamp(0, count - 1)
-        return (1 - (position[:, None] - torch.arange(count)).abs()).clamp(min=0)
+        return (1 - (position[:, None] - torch.arange(count, device=coordinates.device)).abs()).clamp(min=0)
 
 
 def smooth_field(chance: Chance, coarseness_mm: float, channels: int = 1) -> Field:
@@ -61,13 +61,15 @@ class Deformation:
     def voxels(self, axes: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> list[torch.Tensor]:
         """Three (w, h, d) tensors: the label map's index (not rounded) of each point of the grid."""
         x, y, z = axes[0].view(-1, 1, 1), axes[1].view(1, -1, 1), axes[2].view(1, 1, -1)
-        displacement = sum((field.at(axes) for field in self.fields), torch.zeros(())) * self.strength_mm
+        displacement = (
+            sum((field.at(axes) for field in self.fields), torch.zeros((), device=x.device)) * self.strength_mm
+        )
         sign = -1.0 if self.mirrored else 1.0
+        matrix, shift = self.matrix.tolist(), self.shift.tolist()
         return [
-            self.matrix[row, 0] * sign * x + self.matrix[row, 1] * y + self.matrix[row, 2] * z
-            + (displacement[row] + self.shift[row])
+            matrix[row][0] * sign * x + matrix[row][1] * y + matrix[row][2] * z + (displacement[row] + shift[row])
             for row in range(3)
-        ]  # fmt: skip
+        ]
 
 
 def rotation(angles: torch.Tensor) -> torch.Tensor:
@@ -94,20 +96,20 @@ def draw_deformation(subject: Subject, chance: Chance, strength: float = 1.0) ->
 
 
 def grid_axes(
-    shape: Shape, world: World, parts: tuple[int, int, int]
+    shape: Shape, world: World, parts: tuple[int, int, int], device: torch.device | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """mm coordinates along each axis of a grid with axes along RAS, each voxel divided into `parts` along each axis."""
     axes = []
     for axis in range(3):
         step = float(world[axis, axis])
         fine = (np.arange(shape[axis] * parts[axis]) + 0.5) / parts[axis] - 0.5
-        axes.append(torch.from_numpy((fine * step + float(world[axis, 3])).astype(np.float32)))
+        axes.append(torch.from_numpy((fine * step + float(world[axis, 3])).astype(np.float32)).to(device))
     return axes[0], axes[1], axes[2]
 
 
 def look_up(subject: Subject, voxels: list[torch.Tensor]) -> torch.Tensor:
     """(w, h, d) int64: the label nearest to each index; background beyond the map (its border is background)."""
-    index = torch.zeros(voxels[0].shape, dtype=torch.int64)
+    index = torch.zeros(voxels[0].shape, dtype=torch.int64, device=voxels[0].device)
     for axis, size in enumerate(subject.labels.shape):
         index.mul_(size).add_(voxels[axis].round().clamp_(0, size - 1).to(torch.int64))
     return subject.labels.flatten()[index.flatten()].view(index.shape).to(torch.int64)
