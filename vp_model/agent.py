@@ -60,6 +60,7 @@ class Agent:
         self._language = language
         self._tokenizer = tokenizer
         self._vision = vision
+        self._names = frozenset(structure.name for structure in checkpoint.structures)
         self._constraint: LLTokenizer = make_constraint(tokenizer)
         # A paired structure is always segmented by its sides: φ says which, and there is none for both at once.
         self._targets: dict[str, Target] = {
@@ -100,7 +101,7 @@ class Agent:
         """
         known = initial_known(volumes, self._targets)
         writer = self._writer()
-        writer.read(initial_text(prompt, volumes))
+        writer.read(initial_text(prompt, volumes, self._names))
         try:
             code = writer.write(known).code
             inspection = inspect_program(code, known, self._targets)
@@ -127,7 +128,7 @@ class Agent:
             experimental=[(item.name, item.side) for item in self.checkpoint.structures if item.experimental],
         )
         writer = self._writer()
-        writer.read(initial_text(prompt, inputs))
+        writer.read(initial_text(prompt, inputs, self._names))
         steps: list[Step] = []
         for number in range(1, MAXIMUM_STEPS + 1):
             say(f"writing step {number}")
@@ -155,14 +156,13 @@ class Agent:
 
     def _refusal(self, prompt: str, inspection: Inspection) -> str:
         """Why the prompt is refused, or an empty text."""
-        names = sorted({structure.name for structure in self.checkpoint.structures})
-        possible = f"It can find: {', '.join(names)}."
+        possible = f"It can find: {', '.join(sorted(self._names))}."
         if inspection.refusal:
             reason = REFUSALS[inspection.refusal]
             return f"{reason} {possible}" if inspection.refusal == "unknown structure" else reason
         if not inspection.task:
             return REFUSALS["not understood"]
-        problem = ungrounded(prompt, inspection.structures, load_ontology(), names)
+        problem = ungrounded(prompt, inspection.structures, load_ontology(), self._names)
         return f"{problem} {possible}" if problem else ""
 
     def _refused(

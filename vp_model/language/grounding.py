@@ -1,8 +1,7 @@
-"""Is a program grounded in its prompt? What it segments must have been asked for, and what was asked for be known.
+"""Is a program grounded in its prompt? What it segments must have been asked for, on the side that was asked for.
 
 α always writes something that the grammar allows. This check stands behind it: a structure that the prompt does not
-name, or a prompt that names a structure that the weights do not know, ends in a refusal that says what is possible,
-never in a guess.
+name ends in a refusal that says what is possible, never in a guess.
 """
 
 from __future__ import annotations
@@ -11,18 +10,18 @@ import re
 from collections.abc import Collection, Sequence
 from difflib import SequenceMatcher
 
+from vp_model.language.reading import names, read
 from vp_model.ontology import Ontology, Structure, normalise, singulars
 from vp_model.outcome import Side
 
-LONGEST_TERM = 7
-"""Words in the longest term of the ontology."""
 ALIKE = 0.82
 """Share of letters in order at which a mistyped term is still recognised."""
-NO_STRUCTURE = re.compile(
-    r"\b(with)?in(side)? the (left|right) (cerebral )?hemisphere\b"
-    r"|\bskull[- ]?strip(ped|ping)?\b|\bspace[- ]occupying\b|\bcent(er|re) of mass\b"
+NEED_NO_NAME = frozenset({"brain"})
+"""What a prompt may ask for without naming it: the skull is stripped by keeping the brain."""
+SIDE_WORDS = {"left": frozenset({"left", "l", "lt", "lefts", "lft"}), "right": frozenset({"right", "r", "rt", "rgt"})}
+BOTH_WORDS = frozenset(
+    {"both", "bilateral", "bilaterally", "other", "asymmetry", "sides", "each", "either", "two", "contralateral"}
 )
-"""Phrases that hold a structure's name without asking for it."""
 
 
 def ungrounded(
@@ -34,35 +33,30 @@ def ungrounded(
         structures: what the program segments: name and side.
         known: names of the structures that the weights can find.
     """
-    text = normalise(NO_STRUCTURE.sub(" ", prompt.lower()))
-    mentioned = mentions(text, ontology)
-    for structure in mentioned:
-        if structure.name not in known:
-            return f"This model has not learned to find the {structure.name}."
+    text = normalise(prompt)
+    mentioned = names(read(prompt, ontology))
+    named = {name for name, _ in structures if name in mentioned or _named(text, ontology.structures[name], ontology)}
+    unlearned = sorted(name for name in mentioned if name not in known)
+    if structures and not named - NEED_NO_NAME and unlearned and not _only_needs_no_name(structures):
+        return f"This model has not learned to find the {unlearned[0]}."
+    # Parts of a lesion load and its place are found with the help of anatomy that the prompt need not name.
+    helped = any(ontology.structures[name].kind == "pathology" for name in named)
     for name, side in structures:
-        structure = ontology.structures[name]
-        if not _named(text, structure, ontology):
+        if name in named:
+            one_sided = side in SIDE_WORDS and (name, _other(side)) not in structures
+            if one_sided and not helped and _only_other_side(text, side):
+                return f"The prompt was understood as asking for the {side} {name}, but it names the other side."
+        elif name not in NEED_NO_NAME and not (helped and ontology.structures[name].kind == "anatomy"):
             return f"The prompt was understood as asking for the {name}, but it does not name it."
-        if side in ("left", "right") and _only_other_side(text, side):
-            return f"The prompt was understood as asking for the {side} {name}, but it names the other side."
     return None
 
 
-def mentions(text: str, ontology: Ontology) -> tuple[Structure, ...]:
-    """Structures whose terms stand in a normalised text; the longest term wins where terms overlap."""
-    words = text.split()
-    found: list[Structure] = []
-    index = 0
-    while index < len(words):
-        for length in range(min(LONGEST_TERM, len(words) - index), 0, -1):
-            structure = ontology.find(" ".join(words[index : index + length]))
-            if structure is not None:
-                found.append(structure)
-                index += length
-                break
-        else:
-            index += 1
-    return tuple(found)
+def _other(side: Side) -> Side:
+    return "right" if side == "left" else "left"
+
+
+def _only_needs_no_name(structures: Sequence[tuple[str, Side]]) -> bool:
+    return all(name in NEED_NO_NAME for name, _ in structures)
 
 
 def _named(text: str, structure: Structure, ontology: Ontology) -> bool:
@@ -89,5 +83,4 @@ def _alike(first: str, second: str) -> bool:
 
 def _only_other_side(text: str, side: Side) -> bool:
     words = set(re.findall(r"[a-z]+", text))
-    other = "right" if side == "left" else "left"
-    return other in words and side not in words and not words & {"both", "bilateral", "other", "asymmetry", "sides"}
+    return bool(words & SIDE_WORDS[_other(side)]) and not words & SIDE_WORDS[side] and not words & BOTH_WORDS

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from tokenizers import Tokenizer
 
-from vp_model.language.tokens import CODE, FEEDBACK, PROMPT, SESSION, VOLUME
+from vp_model.language.reading import reading_text
+from vp_model.language.tokens import CODE, FEEDBACK, PROMPT, READING, SESSION, VOLUME
 from vp_model.outcome import InputVolume
 
 MAXIMUM_PROMPT_CHARACTERS = 1000
 
 
-def initial_text(prompt: str, volumes: Sequence[InputVolume]) -> str:
-    """μ₁: the acquisition date of each session, names and sequence types of its volumes, then the prompt."""
+def initial_text(prompt: str, volumes: Sequence[InputVolume], known: Collection[str]) -> str:
+    """μ₁: the acquisition date of each session, names and sequence types of its volumes, the prompt, and its reading.
+
+    Args:
+        known: names of the structures that the weights have learned, without sides.
+    """
     listed = ""
     session: int | None = None
     for volume in volumes:
@@ -21,7 +26,7 @@ def initial_text(prompt: str, volumes: Sequence[InputVolume]) -> str:
             listed += f"{SESSION}{volume.visit or 'undated'}"
             session = volume.session
         listed += f"{VOLUME}{volume.name} {volume.kind}"
-    return f"{listed}{PROMPT}{clean(prompt)}{CODE}"
+    return f"{listed}{PROMPT}{clean(prompt)}{READING}{reading_text(prompt, known)}{CODE}"
 
 
 def feedback_text(output: str) -> str:

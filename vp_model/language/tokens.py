@@ -11,20 +11,21 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-PAD, END, MOD, SESSION, VOLUME, PROMPT, CODE, FEEDBACK, ENCODING = (
+PAD, END, MOD, SESSION, VOLUME, PROMPT, READING, CODE, FEEDBACK, ENCODING = (
     "<PAD>",
     "</s>",
     "<MOD>",
     "<DATE>",
     "<VOL>",
     "<PROMPT>",
+    "<READ>",
     "<CODE>",
     "<OUT>",
     "<ENC>",
 )
 NEXT = "<NEXT>"
 """Ends a step whose output α wants to read before it goes on."""
-SPECIAL = (PAD, END, MOD, SESSION, VOLUME, PROMPT, CODE, FEEDBACK, ENCODING, NEXT)
+SPECIAL = (PAD, END, MOD, SESSION, VOLUME, PROMPT, READING, CODE, FEEDBACK, ENCODING, NEXT)
 
 
 class TokenizerError(ValueError):

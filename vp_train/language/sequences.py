@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,9 +40,9 @@ class Batch:
     """(m, d): φ that is to be written there."""
 
 
-def to_sequence(tokenizer: Tokenizer, example: Example) -> TokenSequence:
+def to_sequence(tokenizer: Tokenizer, example: Example, known: Collection[str]) -> TokenSequence:
     """Tokens never cross a line: at inference the grammar is made anew for each."""
-    state = encode(tokenizer, initial_text(example.prompt, example.scene.volumes))
+    state = encode(tokenizer, initial_text(example.prompt, example.scene.volumes, known))
     program: list[int] = []
     regions: list[str] = []
     mod = _identifier(tokenizer, MOD)

@@ -82,9 +82,12 @@ def train_language(
         for group in optimizer.param_groups:
             group["lr"] = rate
         batch = to_batch(next(batches), tokenizer, table, config.condition_size)
-        written = model(batch.ids)
-        code = functional.cross_entropy(written.logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED)
-        phi = written.phi[batch.condition_places[:, 0], batch.condition_places[:, 1]]
+        hidden = model.decoder(input_ids=batch.ids).last_hidden_state
+        # The vocabulary is wide and the state is long: only what is to be predicted is projected.
+        asked = batch.targets != IGNORED
+        logits, targets = model.vocabulary(hidden[asked]), batch.targets[asked]
+        code = functional.cross_entropy(logits, targets)
+        phi = functional.silu(model.condition(hidden[batch.condition_places[:, 0], batch.condition_places[:, 1]]))
         condition = functional.mse_loss(phi, batch.conditions) if len(phi) else torch.zeros(())
         loss = code + recipe.condition_weight * condition
         optimizer.zero_grad()
@@ -92,7 +95,7 @@ def train_language(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         step += 1
-        totals += (float(code.detach()), float(condition.detach()), _token_accuracy(written.logits, batch.targets))
+        totals += (float(code.detach()), float(condition.detach()), float((logits.argmax(-1) == targets).float().mean()))
         if step % LOG_EVERY == 0:
             means, totals = totals / LOG_EVERY, np.zeros(3)
             line = f"{step},{elapsed:.0f},{rate:.2e},{means[0]:.4f},{means[1]:.5f},{means[2]:.5f}"
@@ -123,12 +126,13 @@ def fit_conditions(
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     model = LanguageModel(config, tokenizer.get_vocab_size())
     model.load_state_dict(load_file(folder / "language.safetensors"))
-    stream = examples(make_context(regions), seed=77)
+    context = make_context(regions)
+    stream = examples(context, seed=77)
     inputs: list[torch.Tensor] = []
     outputs: list[torch.Tensor] = []
     with torch.inference_mode():
         for _ in range(steps):
-            sequences = [to_sequence(tokenizer, example) for example in islice(stream, 32)]
+            sequences = [to_sequence(tokenizer, example, known_names(context)) for example in islice(stream, 32)]
             batch = to_batch(sequences, tokenizer, table, config.condition_size)
             read = model.decoder(input_ids=batch.ids).last_hidden_state
             inputs.append(read[batch.condition_places[:, 0], batch.condition_places[:, 1]])
@@ -174,8 +178,9 @@ def _batches(
     """Batches without end, each of sequences of similar length, so that little is spent on padding."""
     stream = examples(context, seed)
     chance = random.Random(seed)
+    known = known_names(context)
     while True:
-        drawn = [to_sequence(tokenizer, example) for example in islice(stream, recipe.batch * BUCKET_BATCHES)]
+        drawn = [to_sequence(tokenizer, example, known) for example in islice(stream, recipe.batch * BUCKET_BATCHES)]
         drawn.sort(key=lambda sequence: len(sequence.ids))
         order = list(range(BUCKET_BATCHES))
         chance.shuffle(order)
@@ -183,15 +188,15 @@ def _batches(
             yield drawn[index * recipe.batch : (index + 1) * recipe.batch]
 
 
+def known_names(context: Context) -> frozenset[str]:
+    """Names of the structures that the weights know, without sides."""
+    return frozenset(structure.name for structure in context.structures)
+
+
 def _rate(recipe: LanguageRecipe, step: int, share: float) -> float:
     """Linear warm-up, then half a cosine down to 2 % over the time budget."""
     warm = min(1.0, (step + 1) / recipe.warm_up_steps)
     return recipe.learning_rate * warm * (0.02 + 0.49 * (1 + math.cos(math.pi * min(1.0, share))))
-
-
-def _token_accuracy(logits: torch.Tensor, targets: torch.Tensor) -> float:
-    asked = targets != IGNORED
-    return float((logits.argmax(-1)[asked] == targets[asked]).float().mean())
 
 
 def _resume(folder: Path, model: LanguageModel, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
