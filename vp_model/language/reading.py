@@ -1,17 +1,22 @@
-"""The reading of a prompt: which structures of the ontology it names, found by rule and told to α beside the prompt.
+"""The reading of a prompt: its words in order, and beside them what data alone can tell, for α.
 
-The ontology is data, and looking terms up needs no learning: a synonym that α never saw in training, or a slip of the
-pen, still becomes the name that programs use. What the weights have not learned is marked, so that α refuses it.
+The ontology and the lexicon are data, and looking things up needs no learning. Slips of the pen are mended; names of
+structures become the names that programs use, so that a synonym that α never saw still works; what the weights have
+not learned, foreign anatomy and words that nobody knows are marked, so that α refuses them; words for a measure, a side,
+a moment or a kind of image get their concept, so that new phrasings look like known ones.
 """
 
 from __future__ import annotations
 
+import random
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
+from vp_model.language.lexicon import load_lexicon
 from vp_model.ontology import Ontology, load_ontology, normalise, singulars
 
 LONGEST_TERM = 7
@@ -22,49 +27,144 @@ TWO_SLIPS = 9
 """Letters from which two slips are forgiven."""
 COMMON = frozenset({"train", "trains", "grain", "drain", "drains", "lesson", "lessons", "vortex", "crane", "median"})
 """Words that are no slip of an anatomical one."""
-RUN_TOGETHER = re.compile(r"\b(of|for|in|on|to)(the|both|all)\b")
+RUN_TOGETHER = re.compile(r"\b(of|for|in|on|to|is|and)(the|this|both|all)\b")
 WHITE_MATER = re.compile(r"\b(white|gray) mater\b")
 """`mater` is a word of its own (dura mater), and the commonest slip there is."""
 OFTEN = 5
 """How many times more terms a word must stand in to be preferred to another that is as near."""
-UNLEARNED = "?"
-NOTHING = "-"
-SEPARATOR = ";"
+UNLEARNED, FOREIGN, STRANGE, PRESENT, ABSENT = "[?]", "[foreign]", "[_]", "[there]", "[absent]"
+"""Marks: a structure that the weights have not learned; of another part of the body, or no structure; a word that no
+list holds; a sequence type that the study has, or has not."""
+MAXIMUM_WORDS = 160
+"""Words of a prompt that are read."""
+CONTRAST = "+C"
+KINDS = ("T1", "T1+C", "T2", "FLAIR", "PD", "GRE", "SWI", "DWI", "ADC", "CT", "STIR", "PERFUSION", "TOF", "unknown")
+HEMISPHERE = frozenset({"hemisphere", "hemispheres"})
+"""Words that mostly tell a side ("the thalamus of the left hemisphere"): no mark warns of them."""
 
 
 @dataclass(frozen=True)
 class Mention:
-    """A structure named in a prompt: its canonical name, without a side, and the words it stands in."""
+    """Words of a prompt that mean one thing.
 
+    Attributes:
+        sort: `structure`, `concept`, `kind`, `foreign`, `strange`, or `word`.
+        name: of the structure (canonical, without a side), the concept or the sequence type.
+        words: as written, slips mended.
+    """
+
+    sort: str
     name: str
-    first: int
-    last: int
+    words: tuple[str, ...]
 
 
-def read(prompt: str, ontology: Ontology | None = None) -> tuple[Mention, ...]:
-    """Structures that a prompt names, in order; the longest term wins where terms overlap."""
-    known = ontology or load_ontology()
-    text = RUN_TOGETHER.sub(r"\1 \2", normalise(prompt).replace("-", " "))
-    words = [_corrected(word) for word in text.split()]
-    words = WHITE_MATER.sub(r"\1 matter", " ".join(words)).split()
+def words_of(prompt: str) -> list[str]:
+    """The words of a prompt: lower case, American spelling, slips mended, without punctuation."""
+    text = unicodedata.normalize("NFKC", prompt).lower().replace("t2*", "t2 star").replace("\u2019", "'")
+    text = text.replace("&", " and ").replace("%", " percent ").replace("+c", " c").replace(">", " larger than ")
+    text = text.replace("<", " smaller than ")
+    text = re.sub(r"(?<=\d)(mm|cm|ml|cc)\b", r" \1", text)
+    text = normalise(re.sub(r"(?<=\d)[.,](?=\d)", "decimalpoint", text)).replace("decimalpoint", ".")
+    text = re.sub(r"(?<![0-9])-|-(?![0-9])", " ", text)
+    text = RUN_TOGETHER.sub(r"\1 \2", text.replace("'s ", " ").replace("'", ""))
+    words = [_corrected(word) for word in text.split()[:MAXIMUM_WORDS]]
+    return WHITE_MATER.sub(r"\1 matter", " ".join(words)).split()
+
+
+@lru_cache(maxsize=256)
+def read_all(prompt: str) -> tuple[Mention, ...]:
+    """Everything in a prompt, in order; the longest reading wins where readings overlap."""
+    ontology, lexicon = load_ontology(), load_lexicon()
+    words = words_of(prompt)
     found: list[Mention] = []
     index = 0
     while index < len(words):
+        mention = None
         for length in range(min(LONGEST_TERM, len(words) - index), 0, -1):
-            name = _lookup(" ".join(words[index : index + length]), known)
-            if name is not None:
-                found.append(Mention(name, index, index + length - 1))
-                index += length
+            part = tuple(words[index : index + length])
+            if length > 1 and words[index] not in _openings():
+                continue
+            if (name := _lookup(" ".join(part), ontology)) is not None:
+                mention = Mention("structure", name, part)
+            elif (name := lexicon.kinds.find(part)) is not None:
+                mention = Mention("kind", name, part)
+            elif lexicon.foreign.find(part) is not None:
+                mention = Mention("foreign", "", part)
+            elif (name := lexicon.concepts.find(part)) is not None:
+                mention = Mention("concept", name, part)
+            if mention is not None:
                 break
-        else:
-            index += 1
+        mention = mention or Mention("word" if _ordinary(words[index]) else "strange", "", (words[index],))
+        found.append(mention)
+        index += len(mention.words)
     return tuple(found)
 
 
-def reading_text(prompt: str, known: Collection[str]) -> str:
-    """What α is told: canonical names in order of mention, those that the weights do not know with a mark."""
-    names = dict.fromkeys(mention.name for mention in read(prompt))
-    return SEPARATOR.join(name if name in known else UNLEARNED + name for name in names) or NOTHING
+def reading_text(
+    prompt: str, known: Collection[str], kinds: Collection[str], chance: random.Random | None = None
+) -> str:
+    """What α is told of a prompt.
+
+    Args:
+        known: names of the structures that the weights have learned.
+        kinds: sequence types of the study's volumes.
+        chance: in training, forget some words and marks, so that α relies on none alone.
+    """
+    parts: list[str] = []
+    forget = 0.0 if chance is None or chance.random() < 0.6 else 0.2
+
+    def forgotten(share: float = 1.0) -> bool:
+        return forget > 0 and chance is not None and chance.random() < forget * share
+
+    for mention in read_all(prompt):
+        written = " ".join(mention.words)
+        if mention.sort == "structure" and mention.words[-1] in HEMISPHERE and mention.name not in known:
+            parts.append(written)
+        elif mention.sort == "structure":
+            parts.append(f"[{mention.name}]" if mention.name in known else f"{written} {UNLEARNED}")
+        elif mention.sort == "kind":
+            parts.append(f"{written} {_presence(mention.name, kinds)}")
+        elif mention.sort == "foreign":
+            if forgotten(2) and not any(_listed(word) for word in mention.words):
+                parts += [f"{word} {STRANGE}" for word in mention.words]
+            else:
+                parts.append(f"{written} {FOREIGN}")
+        elif mention.sort == "concept":
+            if forgotten(0.5):
+                parts.append(written)
+            else:
+                parts.append(f"[{mention.name}]" if forgotten() else f"{written} [{mention.name}]")
+        elif mention.sort == "strange":
+            parts.append(f"{written} {STRANGE}")
+        elif not forgotten(0.5):
+            parts.append(f"{written} {STRANGE}" if forgotten(0.3) and len(written) > 3 else written)
+    return " ".join(parts).replace(" [", "[")
+
+
+def marks(known: Collection[str]) -> tuple[str, ...]:
+    """All marks that a reading may hold."""
+    concepts = load_lexicon().concepts
+    names = {*concepts.exact.values(), *(meaning for group in concepts.open.values() for _, meaning in group)}
+    fixed = (UNLEARNED, FOREIGN, STRANGE, PRESENT, ABSENT, *(kind_mark(kind) for kind in KINDS))
+    return (*fixed, *(f"[{name}]" for name in sorted(known)), *(f"[{name}]" for name in sorted(names)))
+
+
+def kind_mark(kind: str) -> str:
+    """A volume's sequence type, as α is told."""
+    return f"[{kind}]"
+
+
+def read(prompt: str, ontology: Ontology | None = None) -> tuple[Mention, ...]:
+    """Structures that a prompt names, in order."""
+    return tuple(mention for mention in read_all(prompt) if mention.sort == "structure")
+
+
+def names(mentions: Iterable[Mention]) -> frozenset[str]:
+    return frozenset(mention.name for mention in mentions)
+
+
+def _presence(kind: str, kinds: Collection[str]) -> str:
+    return PRESENT if kind in kinds or f"{kind}{CONTRAST}" in kinds else ABSENT
 
 
 def _lookup(phrase: str, ontology: Ontology) -> str | None:
@@ -85,6 +185,29 @@ def _joined_terms() -> dict[str, str]:
 
 
 @cache
+def _openings() -> frozenset[str]:
+    """First words of everything that has several."""
+    lexicon = load_lexicon()
+    phrases = [*load_ontology().terms, *_joined_terms(), *lexicon.concepts.exact, *lexicon.kinds.exact]
+    first = {phrase.split()[0] for phrase in (*phrases, *lexicon.foreign.exact)}
+    opened = (pattern for group in (lexicon.concepts, lexicon.kinds) for rows in group.open.values() for pattern in rows)
+    return frozenset(first | {words[0] for words, _ in opened})
+
+
+def _ordinary(word: str) -> bool:
+    return len(word) < 2 or not word.isalpha() or _listed(word)
+
+
+@lru_cache(maxsize=4096)
+def _listed(word: str) -> bool:
+    lexicon = load_lexicon()
+    return any(
+        form in lexicon.words or form in _vocabulary() or lexicon.concepts.find((form,)) is not None
+        for form in singulars(word)
+    )
+
+
+@cache
 def _vocabulary() -> Counter[str]:
     """Every word of a term and its plural, with how many terms hold it."""
     words = Counter(word for term in load_ontology().terms for word in term.replace("-", " ").split())
@@ -95,11 +218,16 @@ def _vocabulary() -> Counter[str]:
 def _slips() -> dict[str, tuple[str, ...]]:
     """Words of the vocabulary by what is left of them when up to two letters are taken out."""
     found: dict[str, set[str]] = {}
-    for word in _vocabulary():
+    for word in {*_vocabulary(), *load_lexicon().words, *_foreign_words()}:
         if len(word) >= SHORTEST_SLIP:
             for left in _deletions(word, 2 if len(word) >= TWO_SLIPS else 1):
                 found.setdefault(left, set()).add(word)
     return {left: tuple(sorted(words)) for left, words in found.items()}
+
+
+@cache
+def _foreign_words() -> frozenset[str]:
+    return frozenset(word for term in load_lexicon().foreign.exact for word in term.split())
 
 
 def _deletions(word: str, count: int) -> set[str]:
@@ -109,10 +237,12 @@ def _deletions(word: str, count: int) -> set[str]:
     return reached
 
 
-@cache
+@lru_cache(maxsize=65536)
 def _corrected(word: str) -> str:
     """The one word of the vocabulary that this is a slip of; the word itself where there is none, or several as near."""
-    if len(word) < SHORTEST_SLIP or word in _vocabulary() or word in COMMON:
+    if len(word) < SHORTEST_SLIP or not word.isalpha() or word in COMMON:
+        return word
+    if _listed(word) or word in _foreign_words() or word.removesuffix("s") in _foreign_words():
         return word
     allowed = 2 if len(word) >= TWO_SLIPS else 1
     near: dict[str, int] = {}
@@ -126,7 +256,7 @@ def _corrected(word: str) -> str:
         return word
     stems: Counter[str] = Counter()
     for candidate in nearest:
-        stems[candidate.removesuffix("s")] += _vocabulary()[candidate]
+        stems[candidate.removesuffix("s")] += _vocabulary()[candidate] or 1
     ranked = stems.most_common(2)
     if len(ranked) > 1 and ranked[0][1] < OFTEN * ranked[1][1]:
         return word
@@ -145,7 +275,3 @@ def _distance(first: str, second: str) -> int:
             row.append(cost)
         rows.append(row)
     return rows[-1][-1]
-
-
-def names(mentions: Iterable[Mention]) -> frozenset[str]:
-    return frozenset(mention.name for mention in mentions)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Collection, Sequence
 
 from tokenizers import Tokenizer
 
-from vp_model.language.reading import reading_text
+from vp_model.language.reading import kind_mark, reading_text
 from vp_model.language.tokens import CODE, FEEDBACK, PROMPT, READING, SESSION, VOLUME
 from vp_model.outcome import InputVolume
 
 MAXIMUM_PROMPT_CHARACTERS = 1000
 
 
-def initial_text(prompt: str, volumes: Sequence[InputVolume], known: Collection[str]) -> str:
-    """μ₁: the acquisition date of each session, names and sequence types of its volumes, the prompt, and its reading.
+def initial_text(
+    prompt: str, volumes: Sequence[InputVolume], known: Collection[str], chance: random.Random | None = None
+) -> str:
+    """μ₁: acquisition date of each session, names and sequence types of its volumes, and the reading of the prompt.
 
     Args:
         known: names of the structures that the weights have learned, without sides.
+        chance: in training, forget a part of what was read.
     """
     listed = ""
     session: int | None = None
@@ -25,8 +29,10 @@ def initial_text(prompt: str, volumes: Sequence[InputVolume], known: Collection[
         if volume.session != session:
             listed += f"{SESSION}{volume.visit or 'undated'}"
             session = volume.session
-        listed += f"{VOLUME}{volume.name} {volume.kind}"
-    return f"{listed}{PROMPT}{clean(prompt)}{READING}{reading_text(prompt, known)}{CODE}"
+        listed += f"{VOLUME}{volume.name}{kind_mark(volume.kind)}"
+    sessions = len({volume.session for volume in volumes})
+    reading = reading_text(clean(prompt), known, frozenset(volume.kind for volume in volumes), chance)
+    return f"{listed}{PROMPT}{reading}{READING}{sessions}{CODE}"
 
 
 def feedback_text(output: str) -> str:

@@ -6,7 +6,7 @@ token of its own, so that numbers and dates are copied, not remembered.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -32,8 +32,15 @@ class TokenizerError(ValueError):
     """The tokenizer file cannot be used; the message says why."""
 
 
-def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
-    """A byte-level BPE with `size` tokens, the special ones among them."""
+def train_tokenizer(
+    texts: Iterable[str], size: int, marks: Sequence[str] = (), fragments: Sequence[str] = ()
+) -> Tokenizer:
+    """A byte-level BPE with `size` tokens, the special ones among them.
+
+    Args:
+        marks: of the reading of prompts: special tokens beside the others, which no program can hold.
+        fragments: pieces of code that are one token each, so that programs are short.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -46,6 +53,8 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_special_tokens([AddedToken(mark, special=True) for mark in marks])
+    tokenizer.add_tokens([AddedToken(fragment, normalized=False, special=False) for fragment in fragments])
     return tokenizer
 
 

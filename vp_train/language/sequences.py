@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,9 +41,11 @@ class Batch:
     """(m, d): φ that is to be written there."""
 
 
-def to_sequence(tokenizer: Tokenizer, example: Example, known: Collection[str]) -> TokenSequence:
+def to_sequence(
+    tokenizer: Tokenizer, example: Example, known: Collection[str], chance: random.Random | None = None
+) -> TokenSequence:
     """Tokens never cross a line: at inference the grammar is made anew for each."""
-    state = encode(tokenizer, initial_text(example.prompt, example.scene.volumes, known))
+    state = encode(tokenizer, initial_text(example.prompt, example.scene.volumes, known, chance))
     program: list[int] = []
     regions: list[str] = []
     mod = _identifier(tokenizer, MOD)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,9 @@ from torch.nn import functional
 
 from vp_model.language.config import PRESETS, LanguageConfig
 from vp_model.language.model import LanguageModel
+from vp_model.language.reading import marks, reading_text
 from vp_model.language.tokens import load_tokenizer, train_tokenizer
+from vp_train.language.fragments import code_fragments
 from vp_train.language.sequences import IGNORED, TokenSequence, to_batch, to_sequence
 from vp_train.tasks.context import Context, make_context
 from vp_train.tasks.registry import examples
@@ -42,7 +45,7 @@ class LanguageRecipe:
     """Numbers of a training run of α."""
 
     preset: str = "compact"
-    vocabulary: int = 2000
+    vocabulary: int = 2200
     batch: int = 32
     learning_rate: float = 2e-3
     warm_up_steps: int = 100
@@ -70,7 +73,7 @@ def train_language(
     tokenizer = _tokenizer(folder, context, recipe)
     config = PRESETS[recipe.preset]
     model = LanguageModel(config, tokenizer.get_vocab_size())
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.02)
     step, used = _resume(folder, model, optimizer)
     stopped = _stop_flag()
     batches = _batches(tokenizer, context, recipe, recipe.seed + 1000 * (step + 1))
@@ -163,12 +166,18 @@ def _inverse_silu(values: torch.Tensor) -> torch.Tensor:
 def _tokenizer(folder: Path, context: Context, recipe: LanguageRecipe) -> Tokenizer:
     path = folder / "tokenizer.json"
     if not path.exists():
+        drawn = list(islice(examples(context, recipe.seed), TOKENIZER_EXAMPLES))
+        known = known_names(context)
+        regions = [name for structure in context.structures for name in (structure.name,)]
+        fragments = code_fragments((example.program for example in drawn), regions)
+        held = re.compile("|".join(map(re.escape, (*marks(known), *fragments, "<MOD>"))))
         texts = (
-            text
-            for example in islice(examples(context, recipe.seed), TOKENIZER_EXAMPLES)
-            for text in (example.prompt, *example.program.replace("<MOD>", "").splitlines(keepends=True))
+            part
+            for example in drawn
+            for text in (reading_text(example.prompt, known, ()), *example.program.splitlines(keepends=True))
+            for part in held.split(text)
         )
-        train_tokenizer(texts, recipe.vocabulary).save(str(path))
+        train_tokenizer(texts, recipe.vocabulary, marks(known), fragments).save(str(path))
     return load_tokenizer(path)
 
 
@@ -180,7 +189,10 @@ def _batches(
     chance = random.Random(seed)
     known = known_names(context)
     while True:
-        drawn = [to_sequence(tokenizer, example, known) for example in islice(stream, recipe.batch * BUCKET_BATCHES)]
+        drawn = [
+            to_sequence(tokenizer, example, known, chance)
+            for example in islice(stream, recipe.batch * BUCKET_BATCHES)
+        ]
         drawn.sort(key=lambda sequence: len(sequence.ids))
         order = list(range(BUCKET_BATCHES))
         chance.shuffle(order)
