@@ -37,7 +37,7 @@ def vision(
     validation: Annotated[
         Path | None, typer.Option(help="Real scans with references, to watch; never trained on.")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="A bundled recipe's name, or a JSON file.")] = "compact",
+    recipe: Annotated[str, typer.Option(help="A bundled recipe's name, or a JSON file.")] = "slim",
     minutes: MinutesOption = 60.0,
     threads: int | None = None,
     begin: Annotated[
@@ -97,13 +97,14 @@ def evaluate_vision_command(
     data: Annotated[Path, typer.Option(help="Label maps, of which held-out subjects are used.")],
     checkpoint: Annotated[Path, typer.Option(help="Checkpoint folder to write to.")],
     working_spacing: float | None = None,
+    preset: str = "slim",
     run: Annotated[str, typer.Option(help="JSON about the run, kept in the card.")] = "{}",
     samples: int = 16,
 ) -> None:
     """Judges the vision network on real scans and held-out heads, and writes its part of a checkpoint."""
     from vp_train.evaluation.run import evaluate_vision
 
-    evaluate_vision(trained, validation, data, checkpoint, json.loads(run), working_spacing, samples=samples)
+    evaluate_vision(trained, validation, data, checkpoint, json.loads(run), working_spacing, preset, samples)
 
 
 @evaluate.command("language")

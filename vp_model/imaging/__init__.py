@@ -1,1 +1,1 @@
-"""What a program may call on images and regions: geometry, morphology, measurement. numpy and scipy, never torch."""
+"""What a program may call on images and regions: geometry, morphology, measurement, registration. Never torch."""

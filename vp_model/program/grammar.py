@@ -87,9 +87,28 @@ def line_grammar(places: Sequence[Place], endings: Sequence[str] = ()) -> str:
         places: one for each indentation that is possible.
         endings: special tokens, written as in the tokenizer (`</s>`), one of which may stand instead of a line.
     """
+    return _line_grammar(tuple(map(_frozen, places)), tuple(endings))
+
+
+_Frozen = tuple[
+    int, tuple[tuple[str, Type], ...], tuple[tuple[str, str], ...], frozenset[str], tuple[str, ...], bool, bool
+]
+"""A place as a key: indentation, names, units, regions, dates, `else:` may stand here, a block may begin here."""
+
+
+def _frozen(place: Place) -> _Frozen:
+    known = place.known
+    names, units = tuple(known.names.items()), tuple(known.units.items())
+    return place.indent, names, units, known.regions, known.dates, place.otherwise, place.blocks
+
+
+@lru_cache(maxsize=512)
+def _line_grammar(frozen: tuple[_Frozen, ...], endings: tuple[str, ...]) -> str:
+    """Lines that define no name, and prompts on one study, share their grammars."""
     rules: list[str] = []
     starts: list[str] = []
-    for place in places:
+    for indent, names, units, regions, dates, otherwise, blocks in frozen:
+        place = Place(indent, Known(dict(names), regions, dates, dict(units)), otherwise, blocks)
         writer = _Rules(place)
         rules += writer.rules
         starts.append(f"line_{place.indent}")

@@ -65,10 +65,10 @@ def distance_map(state: State, reference: VolumeReference, roi: Roi) -> DerivedI
     region = whole_region(state, chosen).on(image.grid)
     if region.empty:
         return DerivedImage("distance map", reference.volume, image, chosen, missing=missing_reason(roi))
-    return DerivedImage("distance map", reference.volume, Image(_distances(region), image.world), chosen)
+    return DerivedImage("distance map", reference.volume, Image(distances(region), image.world), chosen)
 
 
-def _distances(region: Region) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def distances(region: Region) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     axes = region.grid.world[:3, :3] / region.grid.spacing
     if np.abs(axes.T @ axes - np.eye(3)).max() < 1e-4:
         return morphology.distance_map(region)

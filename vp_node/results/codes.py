@@ -17,6 +17,7 @@ from pydicom.sr.coding import Code as DicomCode
 from vp_model.ontology import Code, load_ontology
 from vp_model.outcome import Measurement
 from vp_model.program.vocabulary import measurement_names
+from vp_node.results.wording import line
 
 PRIVATE_SCHEME = "99VOXELPROMPT"
 """Coding Scheme Designator of codes of this project (PS3.16 8.2: `99` begins a private one)."""
@@ -65,7 +66,7 @@ class StructureCodes:
 
 
 def coded(code: Code) -> CodedConcept:
-    return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning[:64])
+    return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=line(code.meaning))
 
 
 def coded_from(code: DicomCode) -> CodedConcept:
@@ -76,7 +77,7 @@ def coded_from(code: DicomCode) -> CodedConcept:
 def private(meaning: str) -> CodedConcept:
     """A private code for a name: its value follows from the name, and fits SH (16 characters)."""
     value = hashlib.sha256(meaning.encode()).hexdigest()[:12].upper()
-    return CodedConcept(value=f"VP{value}", scheme_designator=PRIVATE_SCHEME, meaning=meaning[:64])
+    return CodedConcept(value=f"VP{value}", scheme_designator=PRIVATE_SCHEME, meaning=line(meaning) or "unnamed")
 
 
 def structure_codes(name: str, side: str) -> StructureCodes:

@@ -25,6 +25,7 @@ from vp_node.results.segmentation import SegmentedVolume
 from vp_node.results.sources import LPS, Source
 from vp_node.results.stamping import stamp
 from vp_node.results.uids import object_uid
+from vp_node.results.wording import line
 
 _ACQUISITION = (
     "ScanningSequence",
@@ -103,7 +104,7 @@ def derived_series(
             image.SOPInstanceUID = object_uid(identity.run_id, f"{role}/{k}")
             image.SeriesNumber = number
             image.InstanceNumber = k + 1
-            image.SeriesDescription = f"{equipment.model_name} {volume.label}"[:64]
+            image.SeriesDescription = line(f"{equipment.model_name} {volume.label}")
             image.SpecificCharacterSet = charset
             image.Manufacturer = equipment.manufacturer
             image.ManufacturerModelName = equipment.model_name
@@ -157,7 +158,7 @@ def _image(volume: DerivedVolume, k: int, stored: _Stored, source: Source, masks
     image.PositionReferenceIndicator = source.first.get("PositionReferenceIndicator") or ""
     image.AcquisitionNumber = None
     image.PatientPosition = source.first.get("PatientPosition") or ""
-    image.DerivationDescription = f"{volume.operation}: {volume.label}"[:1024]
+    image.DerivationDescription = line(f"{volume.operation}: {volume.label}", 1024)
     image.DerivationCodeSequence = [
         private("Cropped to a region") if volume.operation == "crop" else _code(codes.DCM.PixelByPixelMask)
     ]

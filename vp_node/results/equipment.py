@@ -14,6 +14,7 @@ from vp_model.outcome import ModelIdentity
 from vp_node.config import ResultsSection
 from vp_node.results.codes import identify_private_scheme
 from vp_node.results.uids import device_uid
+from vp_node.results.wording import line
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,15 @@ class Equipment:
 
 def equipment_of(model: ModelIdentity, settings: ResultsSection, node_name: str) -> Equipment:
     return Equipment(
-        manufacturer=settings.manufacturer[:64],
-        model_name=(model.name or "VoxelPrompt")[:64],
-        software_version=(model.version or model.content_hash[:12] or "unknown")[:64],
-        device_serial_number=settings.device_serial_number[:64] or "0",
+        manufacturer=line(settings.manufacturer) or "unknown",
+        model_name=line(model.name) or "VoxelPrompt",
+        software_version=line(model.version or model.content_hash[:12]) or "unknown",
+        device_serial_number=line(settings.device_serial_number) or "0",
         device_uid=device_uid(model.content_hash),
         content_hash=model.content_hash,
-        node_name=node_name,
+        node_name=line(node_name),
         node_version=vp_node.__version__,
-        institution=settings.institution[:64],
+        institution=line(settings.institution),
     )
 
 

@@ -50,6 +50,7 @@ from vp_node.results.model import PromptProvenance, ResultObject, RunIdentity
 from vp_node.results.segmentation import Segment, SegmentedVolume
 from vp_node.results.sources import LPS, Source
 from vp_node.results.uids import tracking_uid, uid_of
+from vp_node.results.wording import line, paragraph
 
 Group = (
     VolumetricROIMeasurementsAndQualitativeEvaluations
@@ -343,8 +344,8 @@ class GroupWriter:
             algorithm_id=report_algorithm(self.equipment),
         )
         content = group[0].ContentSequence
-        for name, text in entries:
-            if text.strip():
+        for name, text in ((name, paragraph(text)) for name, text in entries):
+            if text:
                 content.append(TextContentItem(private(name), text, relationship_type=RelationshipTypeValues.CONTAINS))
         content.extend(_references(self.further))
         if outcome.status != "answered":
@@ -379,7 +380,7 @@ class GroupWriter:
             return TrackingIdentifier(uid=segment.tracking_uid, identifier=segment.tracking_id)
         uid = tracking_uid(self.patient_key, structure or "brain", side)
         name = " ".join(word for word in (side, structure) if word) or extra or "brain"
-        return TrackingIdentifier(uid=uid, identifier=name[:64])
+        return TrackingIdentifier(uid=uid, identifier=line(name) or "region")
 
     def _modality(self, volume: str) -> str:
         for source in self.sources:
@@ -474,7 +475,7 @@ def _image_words(source: Source) -> str:
 
 
 def _add_comments(group: Group, texts: Iterable[str]) -> None:
-    for text in texts:
+    for text in filter(None, map(paragraph, texts)):
         group[0].ContentSequence.append(
             TextContentItem(codes.DCM.Comment, text, relationship_type=RelationshipTypeValues.CONTAINS)
         )

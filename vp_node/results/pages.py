@@ -27,6 +27,7 @@ from vp_node.results.model import Picture, PromptProvenance, ResultObject, RunId
 from vp_node.results.patient import copy_patient_and_study
 from vp_node.results.stamping import stamp
 from vp_node.results.uids import object_uid
+from vp_node.results.wording import line
 
 A4_INCHES = (8.27, 11.69)
 COLUMNS = 95
@@ -58,11 +59,11 @@ def capture(
         image = _begin(settings, "capture", number, series_number)
         image.SOPClassUID = SecondaryCaptureImageStorage
         image.Modality = "OT"
-        image.SeriesDescription = f"{settings.equipment.model_name} pictures"[:64]
+        image.SeriesDescription = line(f"{settings.equipment.model_name} pictures")
         image.ConversionType = "WSD"
         image.ImageType = ["DERIVED", "SECONDARY"]
         image.PatientOrientation = ""
-        image.ImageComments = f"{picture.caption}. {DISCLAIMER}"[:10240]
+        image.ImageComments = line(f"{picture.caption}. {DISCLAIMER}", 10240)
         image.BurnedInAnnotation = "NO"
         image.LossyImageCompression = "00"
         image.DateOfSecondaryCapture = settings.moment.strftime("%Y%m%d")
@@ -83,12 +84,12 @@ def document(outcome: Outcome, settings: PageSettings, pictures: Sequence[Pictur
     item = _begin(settings, "pdf", 1, series_number)
     item.SOPClassUID = EncapsulatedPDFStorage
     item.Modality = "DOC"
-    item.SeriesDescription = f"{settings.equipment.model_name} report (PDF)"[:64]
+    item.SeriesDescription = line(f"{settings.equipment.model_name} report (PDF)")
     item.ConversionType = "WSD"
     item.AcquisitionDateTime = None
     item.BurnedInAnnotation = "NO"
     item.VerificationFlag = "UNVERIFIED"
-    item.DocumentTitle = f"{settings.equipment.model_name}: {settings.provenance.name}"[:1024]
+    item.DocumentTitle = line(f"{settings.equipment.model_name}: {settings.provenance.name}", 1024)
     item.ConceptNameCodeSequence = [private("Report of an automatic image analysis")]
     item.MIMETypeOfEncapsulatedDocument = "application/pdf"
     item.EncapsulatedDocumentLength = len(pdf)
@@ -108,7 +109,7 @@ def pdf_report(
     file = io.BytesIO()
     metadata = {"Title": provenance.name, "Creator": "voxelprompt-node", "Producer": "voxelprompt-node"}
     with PdfPages(file, metadata={**metadata, "CreationDate": None}) as pages:
-        lines = [line for text in _paragraphs(outcome, provenance, equipment, identity) for line in _wrapped(text)]
+        lines = [part for text in _paragraphs(outcome, provenance, equipment, identity) for part in _wrapped(text)]
         for start in range(0, len(lines), LINES):
             _text_page(pages, lines[start : start + LINES])
         for start in range(0, len(pictures), PICTURES_ON_A_PAGE):
@@ -158,9 +159,9 @@ def _wrapped(text: str) -> list[str]:
 def _text_page(pages: PdfPages, lines: Sequence[str]) -> None:
     figure = Figure(figsize=A4_INCHES)
     FigureCanvasPdf(figure)
-    for number, line in enumerate(lines):
+    for number, words in enumerate(lines):
         # parse_math: a dollar in a prompt is a dollar.
-        figure.text(0.08, 0.94 - number * 0.0155, line, fontsize=8, family="monospace", va="top", parse_math=False)
+        figure.text(0.08, 0.94 - number * 0.0155, words, fontsize=8, family="monospace", va="top", parse_math=False)
     pages.savefig(figure)  # type: ignore[no-untyped-call]
 
 

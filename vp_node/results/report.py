@@ -35,6 +35,7 @@ from vp_node.results.segmentation import SegmentedVolume
 from vp_node.results.sources import Source
 from vp_node.results.stamping import stamp
 from vp_node.results.uids import object_uid
+from vp_node.results.wording import line
 
 PROCEDURES = {
     "MR": CodedConcept("816077007", "SCT", "Magnetic resonance imaging of brain"),
@@ -103,7 +104,7 @@ def report(
     )
     plain = Dataset()
     plain.update(dataset)
-    plain.SeriesDescription = plain.SeriesDescription[:64]
+    plain.SeriesDescription = line(plain.SeriesDescription)
     if not given.sources:
         del plain.CurrentRequestedProcedureEvidenceSequence
     copy_patient_and_study(given.header, plain)
@@ -131,7 +132,7 @@ def _observer(equipment: Equipment) -> ObserverContext:
 def _procedure(given: ReportInput) -> CodedConcept:
     for item in given.header.get("ProcedureCodeSequence", ()):
         if item.get("CodeValue") and item.get("CodingSchemeDesignator") and item.get("CodeMeaning"):
-            return CodedConcept(str(item.CodeValue), str(item.CodingSchemeDesignator), str(item.CodeMeaning)[:64])
+            return CodedConcept(str(item.CodeValue), str(item.CodingSchemeDesignator), line(str(item.CodeMeaning)))
     return PROCEDURES[given.modality]
 
 

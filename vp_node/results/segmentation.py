@@ -33,6 +33,7 @@ from vp_node.results.sources import Source
 from vp_node.results.stamping import stamp
 from vp_node.results.tracking import track
 from vp_node.results.uids import object_uid
+from vp_node.results.wording import line
 
 _TYPES = {
     "binary": SegmentationTypeValues.BINARY,
@@ -98,7 +99,7 @@ def segments_of(
     for source, mask in placed:
         own = found.setdefault(source.chosen.name, [])
         named = tracking[mask.identifier]
-        own.append(Segment(mask, len(own) + 1, named.identifier[:64], named.uid))
+        own.append(Segment(mask, len(own) + 1, line(named.identifier), named.uid))
     return {name: tuple(segments) for name, segments in found.items()}
 
 
@@ -168,7 +169,7 @@ def segmentation(
         plane_orientation=PlaneOrientationSequence(CoordinateSystemNames.PATIENT, geometry.orientation),
         plane_positions=[PlanePositionSequence(CoordinateSystemNames.PATIENT, geometry.positions[0])],
         omit_empty_frames=True,
-        series_description=description[:64],
+        series_description=line(description),
         specific_character_set=settings.charset,
     )
     plain = Dataset()
@@ -220,7 +221,7 @@ def _description(segment: Segment, equipment: Equipment) -> SegmentDescription:
     label = segment.mask.label + (" (experimental)" if segment.mask.experimental else "")
     return SegmentDescription(
         segment_number=segment.number,
-        segment_label=label[:64],
+        segment_label=line(label) or "region",
         segmented_property_category=codes.category,
         segmented_property_type=codes.type,
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,

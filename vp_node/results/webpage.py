@@ -86,16 +86,15 @@ def _findings(outcome: Outcome) -> str:
         swatch = f'<span class="swatch" style="background: rgb({red} {green} {blue})"></span>'
         remark = " <em>(experimental)</em>" if mask.experimental else ""
         rows.append((swatch + escape(mask.label) + remark, escape(mask.volume), escape(mask.visit)))
-    return "<h2>Regions</h2>" + _table(("Region", "On", "Date"), rows)
+    note = "<p>Axial and coronal pictures show the patient's left on the right.</p>"
+    return "<h2>Regions</h2>" + _table(("Region", "On", "Date"), rows) + note
 
 
 def _figure(picture: Picture) -> str:
     data = base64.b64encode(picture.path.read_bytes()).decode("ascii")
     caption = escape(picture.caption)
     return (
-        f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{caption}. The left of the patient is on the right, but for the sagittal plane.</figcaption>"
-        "</figure>"
+        f'<figure><img alt="{caption}" src="data:image/png;base64,{data}"><figcaption>{caption}</figcaption></figure>'
     )
 
 
