@@ -205,7 +205,7 @@ def example_line(name: str) -> str:
     words = {Type.ROI: "roi", Type.VOLUME: "v1", Type.QUANTITY: "size", Type.POINT: "center_of_mass(roi)"}
     arguments = []
     for parameter in OPERATIONS[name].parameters:
-        plain = "axial" if parameter.choices else words.get(parameter.types[0], "2")
+        plain = parameter.choices[0] if parameter.choices else words.get(parameter.types[0], "2")
         arguments.append(f'"{plain}"' if parameter.choices else plain)
     call = f"{name}({', '.join(arguments)})"
     return call if OPERATIONS[name].result is Type.NOTHING else f"x = {call}"

@@ -190,7 +190,9 @@ def _openings() -> frozenset[str]:
     lexicon = load_lexicon()
     phrases = [*load_ontology().terms, *_joined_terms(), *lexicon.concepts.exact, *lexicon.kinds.exact]
     first = {phrase.split()[0] for phrase in (*phrases, *lexicon.foreign.exact)}
-    opened = (pattern for group in (lexicon.concepts, lexicon.kinds) for rows in group.open.values() for pattern in rows)
+    opened = (
+        pattern for group in (lexicon.concepts, lexicon.kinds) for rows in group.open.values() for pattern in rows
+    )
     return frozenset(first | {words[0] for words, _ in opened})
 
 

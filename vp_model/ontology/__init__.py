@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -47,6 +47,8 @@ class Structure:
     """Display colour, sRGB 0–255."""
     adjectives: tuple[str, ...] = ()
     """As in `hippocampal volume`: found like a synonym, but no name of its own."""
+    parts: tuple[str, ...] = ()
+    """Names of the structures that make it up, all of it: who can find these can find it."""
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -131,6 +133,14 @@ class Ontology:
             return None
         return (structure, "both" if structure.paired else "")
 
+    def assembled(self, names: Collection[str]) -> frozenset[str]:
+        """Names of the structures that are not among those given, but of which all parts are."""
+        return frozenset(
+            structure.name
+            for structure in self.structures.values()
+            if structure.parts and structure.name not in names and set(structure.parts) <= set(names)
+        )
+
     def ancestors(self, name: str) -> frozenset[str]:
         """Names of all wider concepts of a structure."""
         found: set[str] = set()
@@ -160,6 +170,7 @@ def load_ontology() -> Ontology:
             category=categories[row["kind"]],
             color=tuple(row["color"]),
             adjectives=tuple(row.get("adjectives", ())),
+            parts=tuple(row.get("parts", ())),
         )
         for row in data["structures"]
     }

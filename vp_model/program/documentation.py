@@ -21,8 +21,9 @@ _GROUPS = (
     (
         "Regions",
         (
-            "union", "intersection", "difference", "largest", "components", "larger_than", "smaller_than", "dilate",
-            "erode", "opening", "closing", "fill", "surrounding", "brighter_than", "darker_than", "boundary_of",
+            "union", "assemble", "intersection", "difference", "largest", "components", "larger_than", "smaller_than",
+            "dilate", "erode", "opening", "closing", "fill", "surrounding", "brighter_than", "darker_than",
+            "boundary_of",
         ),
     ),
     (

@@ -6,10 +6,11 @@ import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vp_model.ontology import load_ontology
 from vp_model.outcome import Side
 from vp_model.program.checker import Known, check
 from vp_model.program.parser import parse
-from vp_model.program.state import Target
+from vp_model.program.state import Target, with_assembled
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Inspection:
     refusal: str
     """Reason of the first `refuse`, wherever it stands; `""` where there is none."""
     structures: tuple[tuple[str, Side], ...]
-    """Structures that it segments, with their side, in order, each once."""
+    """Structures that it segments, or puts together, with their side, in order, each once."""
     volumes: tuple[str, ...]
     """Volumes that it gives to the vision network, in order, each once."""
 
@@ -52,6 +53,8 @@ def inspect_program(code: str, known: Known, targets: Mapping[str, Target]) -> I
         elif name == "segment":
             target = targets[text]
             structures[target.structure, target.sides[0] if len(target.sides) == 1 else "both"] = None
+        elif name == "assemble":
+            structures = dict.fromkeys(with_assembled(list(structures), load_ontology().structures[text]))
         for argument in call.args:
             if isinstance(argument, ast.BinOp) and isinstance(argument.op, ast.MatMult):
                 volumes[ast.unparse(argument.left)] = None

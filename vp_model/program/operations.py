@@ -15,6 +15,7 @@ from vp_model.program.vocabulary import (
     REFUSALS,
     TASKS,
     UNITS,
+    assembled_names,
     reportable_names,
 )
 
@@ -68,6 +69,11 @@ _ROWS = (
     ),
     Operation(
         "union", (_ROI, _OTHER), Type.ROI, "", "What belongs to either region.", regions.union
+    ),
+    Operation(
+        "assemble", (_choice("name", assembled_names()), Parameter("parts", (Type.ROI,), repeated=True)), Type.ROI, "",
+        "The structure of that name from all its parts: the ventricular system from the ventricles.",
+        regions.assemble,
     ),
     Operation(
         "intersection", (_ROI, _OTHER), Type.ROI, "",

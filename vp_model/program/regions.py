@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from vp_model.imaging import intensity, morphology
 from vp_model.imaging.merge import merge_probabilities
 from vp_model.imaging.region import Region, combined_size
+from vp_model.ontology import load_ontology
 from vp_model.outcome import InputVolume, Side
 from vp_model.program.errors import ProgramError
-from vp_model.program.state import State
+from vp_model.program.state import State, with_assembled
 from vp_model.program.values import Encoding, Part, Quantity, Roi, RoiList, Visit, VolumeReference
 
 Marked = tuple[VolumeReference, int]
@@ -102,15 +103,41 @@ def union(state: State, first: Roi, second: Roi) -> Roi:
     structure = first.structure if first.structure == second.structure else f"{first.structure} and {second.structure}"
     parts = list(first.parts)
     for part in second.parts:
-        match = next((i for i, own in enumerate(parts) if own.side == part.side and own.visit == part.visit), None)
-        if match is None:
-            parts.append(part)
-        else:
-            own = parts[match]
-            _reserve(state, own.region, part.region)
-            volumes = tuple(dict.fromkeys(own.volumes + part.volumes))
-            parts[match] = replace(own, region=morphology.union(own.region, part.region), volumes=volumes)
+        _join(state, parts, part)
     return Roi(structure, _ordered(parts), experimental=first.experimental or second.experimental)
+
+
+def _join(state: State, parts: list[Part], part: Part) -> None:
+    """Adds a part to those of its side and session."""
+    match = next((i for i, own in enumerate(parts) if own.side == part.side and own.visit == part.visit), None)
+    if match is None:
+        parts.append(part)
+    else:
+        own = parts[match]
+        _reserve(state, own.region, part.region)
+        volumes = tuple(dict.fromkeys(own.volumes + part.volumes))
+        parts[match] = replace(own, region=morphology.union(own.region, part.region), volumes=volumes)
+
+
+def assemble(state: State, name: str, rois: Sequence[Roi]) -> Roi:
+    """One structure from its parts; where it has no sides, those of its parts are joined.
+
+    Raises:
+        ProgramError: something is no part of it, or a part is missing.
+    """
+    ontology = load_ontology()
+    whole = ontology.structures[name]
+    found = {(roi.label(""), part.side) for roi in rois for part in roi.parts}
+    sides = {side for _, side in found} if whole.paired else {"left", "right"}
+    wanted = {(part, side) for part in whole.parts for side in (sides if ontology.structures[part].paired else {""})}
+    if found != wanted:
+        raise ProgramError(f"The {name} is made of {', '.join(whole.parts)}: whole, on the same sides, nothing else.")
+    parts: list[Part] = []
+    for part in (part for roi in rois for part in roi.parts):
+        _join(state, parts, part if whole.paired else replace(part, side=""))
+    state.findings.segmented[:] = with_assembled(state.findings.segmented, whole)
+    experimental = any(roi.experimental for roi in rois)
+    return Roi(name, _ordered(parts), experimental=experimental)
 
 
 def intersection(state: State, first: Roi, second: Roi) -> Roi:

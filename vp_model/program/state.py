@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp_model.imaging.intensity import Image
+from vp_model.ontology import Structure
 from vp_model.outcome import InputVolume, Side, Text
 from vp_model.program.errors import ProgramError
-from vp_model.program.values import DerivedImage, Part, Quantity, Roi, Visit
+from vp_model.program.values import DerivedImage, Part, Quantity, Roi, Visit, joined_side
 
 MODULATION_SIZE = 32
 """Length of φ for one volume (paper, A.1)."""
@@ -117,6 +118,14 @@ class Findings:
 
     def __len__(self) -> int:
         return len(self.shown) + len(self.reported) + len(self.texts) + len(self.saved)
+
+
+def with_assembled(segmented: Sequence[tuple[str, Side]], whole: Structure) -> list[tuple[str, Side]]:
+    """What was segmented, with a structure in place of the parts that it was put together from."""
+    sides = tuple(side for name, side in segmented if name in whole.parts)
+    others = [entry for entry in segmented if entry[0] not in whole.parts]
+    entry: tuple[str, Side] = (whole.name, joined_side(sides) if whole.paired else "")
+    return others if entry in others else [*others, entry]
 
 
 @dataclass(eq=False)

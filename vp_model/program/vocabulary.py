@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
+from vp_model.ontology import load_ontology
+
 TASKS = (
     "segmentation",
     "volume analysis",
@@ -106,3 +108,9 @@ def measurement_names() -> Mapping[str, MeasurementName]:
 def reportable_names() -> dict[str, str]:
     """The names that a program may give to `report`, with their kind."""
     return {name: entry.kind for name, entry in measurement_names().items() if entry.kind != "part"}
+
+
+@cache
+def assembled_names() -> tuple[str, ...]:
+    """Structures that are put together from their parts."""
+    return tuple(sorted(structure.name for structure in load_ontology().structures.values() if structure.parts))

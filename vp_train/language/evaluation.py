@@ -148,7 +148,9 @@ def read_prompts(path: Path) -> tuple[HandWritten, ...]:
     )
 
 
-def judge_prompts(agent: Agent, prompts: Sequence[HandWritten]) -> tuple[dict[str, Any], list[tuple[HandWritten, Plan]]]:
+def judge_prompts(
+    agent: Agent, prompts: Sequence[HandWritten]
+) -> tuple[dict[str, Any], list[tuple[HandWritten, Plan]]]:
     """Hand-written prompts: shares as expected, and those that are not, with their plans."""
     planned = [(item, agent.plan(item.prompt, item.volumes)) for item in prompts]
     good = [(item, plan) for item, plan in planned if item.status == "answered"]
@@ -165,7 +167,15 @@ def judge_prompts(agent: Agent, prompts: Sequence[HandWritten]) -> tuple[dict[st
 
 def markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
     """The results as a table, one row for each set of prompts."""
-    shown = ("right", "right_of_good", "exact", "as_expected", "refused_of_unknown", "refused_of_bad", "refused_of_good")
+    shown = (
+        "right",
+        "right_of_good",
+        "exact",
+        "as_expected",
+        "refused_of_unknown",
+        "refused_of_bad",
+        "refused_of_good",
+    )
     lines = [
         f"| prompts | n | {' | '.join(name.replace('_', ' ') for name in shown)} |",
         f"|---|---|{'---|' * len(shown)}",

@@ -98,7 +98,11 @@ def train_language(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         step += 1
-        totals += (float(code.detach()), float(condition.detach()), float((logits.argmax(-1) == targets).float().mean()))
+        totals += (
+            float(code.detach()),
+            float(condition.detach()),
+            float((logits.argmax(-1) == targets).float().mean()),
+        )
         if step % LOG_EVERY == 0:
             means, totals = totals / LOG_EVERY, np.zeros(3)
             line = f"{step},{elapsed:.0f},{rate:.2e},{means[0]:.4f},{means[1]:.5f},{means[2]:.5f}"
@@ -190,8 +194,7 @@ def _batches(
     known = known_names(context)
     while True:
         drawn = [
-            to_sequence(tokenizer, example, known, chance)
-            for example in islice(stream, recipe.batch * BUCKET_BATCHES)
+            to_sequence(tokenizer, example, known, chance) for example in islice(stream, recipe.batch * BUCKET_BATCHES)
         ]
         drawn.sort(key=lambda sequence: len(sequence.ids))
         order = list(range(BUCKET_BATCHES))

@@ -104,9 +104,7 @@ class MadeUpBrain:
 def result_of(program: str, prompt: str, volumes: Sequence[InputVolume], regions: Sequence[str]) -> Outcome | None:
     """What a one-step program gives on the made-up brain; None where it stops with an error."""
     brain = MadeUpBrain(tuple(volumes), tuple(regions))
-    environment = ProgramEnvironment(
-        brain.volumes, brain.images, brain, region_targets(load_ontology(), list(regions))
-    )
+    environment = ProgramEnvironment(brain.volumes, brain.images, brain, region_targets(load_ontology(), list(regions)))
     result = environment.step(program, np.zeros((program.count("<MOD>"), CONDITION_SIZE), np.float32))
     if result.error:
         return None
@@ -119,7 +117,10 @@ def same_result(first: Outcome, second: Outcome) -> bool:
 
 
 def _essence(outcome: Outcome) -> tuple[Any, ...]:
-    masks = {mask.identifier: (mask.structure, mask.side, mask.visit, mask.volume, mask.voxels.tobytes()) for mask in outcome.masks}
+    masks = {
+        mask.identifier: (mask.structure, mask.side, mask.visit, mask.volume, mask.voxels.tobytes())
+        for mask in outcome.masks
+    }
     measurements = sorted(
         (item.name, item.structure, item.side, str(item.visit), item.unit, f"{item.value:.6g}")
         for item in outcome.measurements

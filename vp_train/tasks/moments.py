@@ -6,7 +6,7 @@ import random
 
 from vp_train.tasks.context import SPOKEN, Context
 from vp_train.tasks.refusals import missing_image, no_change
-from vp_train.tasks.scene import Example, lines, matching, segment_lines, sides_of
+from vp_train.tasks.scene import Example, Region, lines, matching, segment_lines, sides_of
 from vp_train.tasks.volumes import SEVERAL_FOR_CHANGE
 
 PERCENTILES = (5, 10, 25, 75, 90, 95, 99)
@@ -62,13 +62,10 @@ def asymmetry_change(context: Context, chance: random.Random) -> Example:
     refused = no_change("volume change", asked, scene, view)
     if refused is not None or view.scene is None:
         return refused or missing_image("volume change", asked, scene)
-    arguments = ", ".join(f"{name}<MOD>" for name in view.scene.names)
     code = [
-        f'left = segment("left {structure.name}", {arguments})',
-        f'right = segment("right {structure.name}", {arguments})',
-        "show(left)",
-        "show(right)",
-        "for when in visits(left):",
+        *segment_lines(Region("", structure, ""), view.scene.names),
+        "show(roi)",
+        "for when in visits(roi):",
         '    report("volume asymmetry", asymmetry(volume(at(left, when)), volume(at(right, when))))',
     ]
     return Example("asymmetry change", asked.prompt, scene, lines('task("volume comparison")', code), asked.context)

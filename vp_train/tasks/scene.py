@@ -145,7 +145,7 @@ class Region:
 
 
 def known_structures(regions: Sequence[str]) -> tuple[Structure, ...]:
-    """The structures of a checkpoint's region names (`left hippocampus`, `brainstem`)."""
+    """The structures of a checkpoint's region names (`left hippocampus`), and those that are put together from them."""
     ontology = load_ontology()
     found: dict[str, Structure] = {}
     for region in regions:
@@ -153,7 +153,7 @@ def known_structures(regions: Sequence[str]) -> tuple[Structure, ...]:
         if resolved is None:
             raise ValueError(f"The ontology does not know the region {region!r}.")
         found[resolved[0].name] = resolved[0]
-    return tuple(found.values())
+    return (*found.values(), *(ontology.structures[name] for name in sorted(ontology.assembled(found))))
 
 
 def sample_regions(
@@ -210,12 +210,29 @@ def segment_lines(region: Region, names: Sequence[str], variable: str = "roi") -
     if region.selection is not None:
         return region.selection.lines(calls[0], arguments, variable)
     if len(calls) == 1:
-        return [f'{variable} = segment("{calls[0]}", {arguments})']
+        return _found(region.structure, region.side, arguments, variable)
     left, right = sides_of(variable)
     return [
-        f'{left} = segment("{calls[0]}", {arguments})',
-        f'{right} = segment("{calls[1]}", {arguments})',
+        *_found(region.structure, "left", arguments, left),
+        *_found(region.structure, "right", arguments, right),
         f"{variable} = union({left}, {right})",
+    ]
+
+
+def _found(structure: Structure, side: str, arguments: str, variable: str) -> list[str]:
+    """Lines for one side; of a structure that has parts, each is segmented."""
+    if not structure.parts:
+        return [f'{variable} = segment("{f"{side} {structure.name}".strip()}", {arguments})']
+    ontology = load_ontology()
+    parts = [
+        f"{one} {name}".strip()
+        for name in structure.parts
+        for one in ((side,) if side else ("left", "right") if ontology.structures[name].paired else ("",))
+    ]
+    pieces = [f"{variable}_{number}" for number in range(1, len(parts) + 1)]
+    return [
+        *(f'{piece} = segment("{part}", {arguments})' for piece, part in zip(pieces, parts, strict=True)),
+        f'{variable} = assemble("{structure.name}", {", ".join(pieces)})',
     ]
 
 
