@@ -33,6 +33,8 @@ TARGETS = {
     "brainstem": Target("brainstem", ("",)),
     "white matter lesion": Target("white matter lesion", ("",)),
     "left hippocampus": Target("hippocampus", ("left",)),
+    "left caudate": Target("caudate", ("left",)),
+    "left putamen": Target("putamen", ("left",)),
 }
 START = """\
 a = segment("brainstem", v1<MOD>)
@@ -61,7 +63,7 @@ A = _ball((-1, 0, 0), (7, 8, 9)) & ~_ball((-1, 0, 0), (2, 3, 3))
 """An ellipsoid with a hole."""
 B = _ball((4, 3, 4), (5, 6, 7))
 C = _speckles()
-MASKS = {"brainstem": A, "left hippocampus": B, "white matter lesion": C}
+MASKS = {"brainstem": A, "left hippocampus": B, "white matter lesion": C, "left caudate": B, "left putamen": C}
 IMAGE = np.random.default_rng(6).gamma(3.0, 40.0, SHAPE).astype(np.float32)
 
 
@@ -232,6 +234,15 @@ def _sets() -> None:
     np.testing.assert_array_equal(Case("x = union(a, c)").mask(), back(sitk.Or(one, other)) > 0)
     np.testing.assert_array_equal(Case("x = intersection(a, c)").mask(), back(sitk.And(one, other)) > 0)
     np.testing.assert_array_equal(Case("x = difference(a, c)").mask(), back(sitk.And(one, 1 - other)) > 0)
+
+
+@reference("assemble")
+def _assembled() -> None:
+    parts = 'd = segment("left caudate", v1<MOD>)\ne = segment("left putamen", v1<MOD>)\n'
+    case = Case(parts + 'x = assemble("dorsal striatum", d, e)')
+    whole = case.x
+    assert isinstance(whole, Roi) and (whole.structure, whole.side) == ("dorsal striatum", "left")
+    np.testing.assert_array_equal(case.mask(), B | C)
 
 
 @reference("largest", "components", "count", "larger_than", "smaller_than")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import llguidance.hf
 import numpy as np
@@ -26,6 +27,8 @@ from vp_model.program.writer import ProgramWriter
 
 MAXIMUM_LINES = 60
 FORCED_CANDIDATES = 8
+COMPILED = 64
+"""Grammars that are kept compiled."""
 
 
 class DecodingError(RuntimeError):
@@ -86,9 +89,7 @@ class Writer:
 
     def _line(self, grammar: str, conditions: list[NDArray[np.float32]]) -> str | int:
         """One line without its newline, or the id of an ending."""
-        matcher = LLMatcher(self._constraint, LLMatcher.grammar_from_lark(grammar))
-        if matcher.is_error():
-            raise DecodingError(f"The grammar of the next line cannot be compiled: {matcher.get_error()}")
+        matcher = _compiled(self._constraint, grammar).deep_copy()
         mask = bitmasks.allocate_token_bitmask(1, self._constraint.vocab_size)
         written: list[int] = []
         while not matcher.is_accepting():
@@ -125,6 +126,15 @@ class Writer:
         self._logits = result.logits[0, -1].float()
         phi: NDArray[np.float32] = result.phi[0, -1].float().numpy()
         return phi
+
+
+@lru_cache(maxsize=COMPILED)
+def _compiled(constraint: LLTokenizer, grammar: str) -> LLMatcher:
+    """Compiling costs more than writing the line, and lines that define no name leave the grammar as it is."""
+    matcher = LLMatcher(constraint, LLMatcher.grammar_from_lark(grammar))
+    if matcher.is_error():
+        raise DecodingError(f"The grammar of the next line cannot be compiled: {matcher.get_error()}")
+    return matcher
 
 
 def make_constraint(tokenizer: Tokenizer) -> LLTokenizer:

@@ -1,4 +1,4 @@
-"""Words of prompts (`lexicon.json`): concepts and what they are called, sequence types, foreign anatomy, common words."""
+"""Words of prompts (`lexicon.json`): what concepts are called, sequence types, foreign anatomy, common words."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 The ontology and the lexicon are data, and looking things up needs no learning. Slips of the pen are mended; names of
 structures become the names that programs use, so that a synonym that α never saw still works; what the weights have
-not learned, foreign anatomy and words that nobody knows are marked, so that α refuses them; words for a measure, a side,
-a moment or a kind of image get their concept, so that new phrasings look like known ones.
+not learned, foreign anatomy and words that nobody knows are marked, so that α refuses them; words for a measure, a
+side, a moment or a kind of image get their concept, so that new phrasings look like known ones.
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ def _deletions(word: str, count: int) -> set[str]:
 
 @lru_cache(maxsize=65536)
 def _corrected(word: str) -> str:
-    """The one word of the vocabulary that this is a slip of; the word itself where there is none, or several as near."""
+    """The one word of the vocabulary that this is a slip of; the word itself where none is, or several are as near."""
     if len(word) < SHORTEST_SLIP or not word.isalpha() or word in COMMON:
         return word
     if _listed(word) or word in _foreign_words() or word.removesuffix("s") in _foreign_words():

@@ -1,0 +1,84 @@
+"""The reading of a prompt: names found by rule, whatever the spelling, and what α cannot know marked."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vp_model.language.lexicon import load_lexicon
+from vp_model.language.reading import marks, names, read, read_all, reading_text, words_of
+from vp_model.ontology import load_ontology
+
+KNOWN = frozenset(
+    {"hippocampus", "lateral ventricle", "cerebral white matter", "white matter lesion", "cerebral cortex"}
+)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reading"),
+    [
+        ("Segment the left hippocampus", "segment[segment] the left[left][hippocampus]"),
+        ("hippocampal volumes, please", "[hippocampus] volumes[volume] please"),
+        ("SEGMENT teh left hipocampus", "segment[segment] teh[_] left[left][hippocampus]"),
+        ("how big are the latteral ventricles?", "how big[volume] are the[lateral ventricle]"),
+        ("the white mater ofthe left side", "the[cerebral white matter] of the left[left] side"),
+        ("white-matter lesions against gray matter", "[white matter lesion] against[compare][cerebral cortex]"),
+        ("", ""),
+    ],
+)
+def test_names_slips_and_concepts_are_read(prompt: str, reading: str) -> None:
+    assert reading_text(prompt, KNOWN, ()) == reading
+
+
+@pytest.mark.parametrize(
+    ("prompt", "marked"),
+    [
+        ("the fimbria beside the hippocampus", "fimbria[?]"),
+        ("how much has the glioma grown?", "glioma[?]"),
+        ("segment the pancreas", "pancreas[foreign]"),
+        ("volume of the zorgluk", "zorgluk[_]"),
+        ("train the model", "train[_]"),
+    ],
+)
+def test_what_the_weights_do_not_know_is_marked(prompt: str, marked: str) -> None:
+    assert marked in reading_text(prompt, KNOWN, ())
+
+
+def test_a_sequence_type_is_marked_as_there_or_absent() -> None:
+    assert "flair[there]" in reading_text("mean on flair", KNOWN, {"FLAIR"})
+    assert "flair[absent]" in reading_text("mean on flair", KNOWN, {"T1"})
+    assert "t1[there]" in reading_text("mean on t1", KNOWN, {"T1+C"})
+
+
+@pytest.mark.parametrize("name", sorted(load_ontology().structures))
+def test_every_name_reads_as_itself(name: str) -> None:
+    assert [mention.name for mention in read(f"segment the {name}")] == [name]
+
+
+def test_all_words_of_a_prompt_are_read_in_order() -> None:
+    prompt = "how large is the left inferior lateral ventricle, roughly"
+    read_words = [word for mention in read_all(prompt) for word in mention.words]
+    assert read_words == words_of(prompt)
+
+
+def test_in_training_marks_are_forgotten_at_times_and_names_never() -> None:
+    prompt = "volume of the left hippocampus against the glioma"
+    texts = {reading_text(prompt, KNOWN, (), random.Random(seed)) for seed in range(60)}
+    assert len(texts) > 3
+    assert all("[hippocampus]" in text and "glioma[?]" in text for text in texts)
+
+
+def test_every_mark_of_a_reading_is_a_known_mark() -> None:
+    known = set(marks(KNOWN))
+    for concept in {*load_lexicon().concepts.exact.values()}:
+        assert f"[{concept}]" in known
+
+
+@given(st.text(max_size=300))
+def test_any_text_can_be_read(prompt: str) -> None:
+    assert names(read(prompt)) <= set(load_ontology().structures)
+    text = reading_text(prompt, KNOWN, ())
+    assert "<" not in text and "\n" not in text
