@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vp_model.checkpoint import CARD_FILE, Checkpoint
+from vp_train.language.evaluation import markdown
 
 VISION_CARD, LANGUAGE_CARD = "vision_card.json", "language_card.json"
 
@@ -48,16 +49,11 @@ def _what(checkpoint: Checkpoint, vision: dict[str, Any]) -> str:
 
 
 def _language(results: dict[str, Any]) -> str:
-    rows = "\n".join(
-        f"| {kind} | {entry['prompts']} | {_percent(entry['right'])} | {_percent(entry['refused_of_unknown'])} | "
-        f"{_percent(entry['refused_of_good'])} |"
-        for kind, entry in results.items()
-    )
     return (
         "## Language\n\n"
-        "Sampled prompts against their target programs, letter by letter. A wrong program is most often a refusal.\n\n"
-        "| | prompts | exactly right | refused of what must be refused | refused of good prompts |\n"
-        f"|---|---|---|---|---|\n{rows}"
+        "Sampled prompts against their target programs: `right` is the same result on a made-up brain (masks, numbers, "
+        "words), `exact` the same text. Prompts written by hand were never near the templates; expected are task, "
+        "structures and sides, or a refusal. In brackets 95 % intervals.\n\n" + markdown(results).rstrip()
     )
 
 

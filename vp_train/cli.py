@@ -112,11 +112,12 @@ def evaluate_language_command(
     checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint folder; the bundled one by default.")] = None,
     prompts: Annotated[int, typer.Option(help="How many of each kind.")] = 500,
     write: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    by_hand: Annotated[Path | None, typer.Option(help="JSON file of prompts with what is expected of them.")] = None,
     show_wrong: Annotated[int, typer.Option(help="How many wrong programs to show.")] = 0,
 ) -> None:
-    """Measures the share of right programs, on trained and on held-out phrasings."""
+    """Measures the share of right results, on trained and held-out phrasings and on prompts written by hand."""
     from vp_model.agent import Agent
-    from vp_train.language.evaluation import judge_language
+    from vp_train.language.evaluation import judge_language, judge_prompts, markdown, read_prompts
 
     agent = Agent.load(checkpoint)
     results = {}
@@ -127,8 +128,13 @@ def evaluate_language_command(
                 f"{item.example.prompt!r}\n  wanted: {item.example.program!r}\n  wrote:  {item.program!r}",
                 file=sys.stderr,
             )
+    if by_hand is not None:
+        results["written by hand"], unexpected = judge_prompts(agent, read_prompts(by_hand))
+        for wanted, plan in unexpected[:show_wrong]:
+            print(f"{wanted.prompt!r}\n  wanted: {wanted}\n  planned: {plan}", file=sys.stderr)
     text = json.dumps(results, indent=1)
     print(text)
+    print(markdown(results), file=sys.stderr)
     if write is not None:
         write.write_text(text + "\n", encoding="utf-8")
 

@@ -1,0 +1,95 @@
+"""Judging α: by the result of what it wrote, with refusals counted apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from vp_model.agent import Agent, Plan
+from vp_model.outcome import InputVolume
+from vp_train.language.evaluation import interval, judge_language, judge_prompts, markdown, read_prompts
+from vp_train.language.truth import result_of, same_result
+from vp_train.tasks.context import make_context
+from vp_train.tasks.registry import examples
+
+REGIONS = (
+    *(f"{side} {name}" for name in ("hippocampus", "thalamus", "cerebral white matter") for side in ("left", "right")),
+    "brainstem",
+    "brain",
+    "white matter lesion",
+)
+COUNT, SEED = 40, 4242
+BY_HAND = Path(__file__).parent / "data" / "prompts_by_hand.json"
+Rewrite = Callable[[str], str]
+
+
+def agent_that(rewrite: Rewrite) -> Agent:
+    """Writes the target program of each prompt, after `rewrite`."""
+    programs = {
+        (example.prompt, example.scene.volumes): example.program
+        for example in islice(examples(make_context(REGIONS), SEED), COUNT)
+    }
+
+    def plan(prompt: str, volumes: Sequence[InputVolume]) -> Plan:
+        program = rewrite(programs[prompt, tuple(volumes)])
+        refused = program.startswith("refuse(")
+        return Plan("refused" if refused else "answered", "", "", (), program)
+
+    return cast(Agent, SimpleNamespace(checkpoint=SimpleNamespace(regions=REGIONS), plan=plan))
+
+
+def judged(rewrite: Rewrite) -> dict[str, Any]:
+    return judge_language(agent_that(rewrite), COUNT, held_out=False, seed=SEED)[0]
+
+
+def test_the_target_programs_are_right() -> None:
+    result = judged(lambda program: program)
+    assert (result["right"], result["exact"], result["refused_of_good"]) == (1, 1, 0)
+
+
+def test_another_text_with_the_same_result_is_right_but_not_exact() -> None:
+    result = judged(lambda program: program.replace("roi", "region"))
+    assert result["right"] == 1
+    assert result["exact"] < 0.9
+
+
+def test_the_other_side_is_wrong() -> None:
+    result = judged(lambda program: program.replace('segment("left ', 'segment("right '))
+    assert result["right"] < 0.9
+
+
+def test_refusing_everything_is_calibrated_badly() -> None:
+    result = judged(lambda _: 'refuse("not understood")\n')
+    assert result["refused_of_good"] == 1
+    assert result["right_of_good"] == 0
+
+
+def test_results_differ_by_one_voxel_of_one_mask() -> None:
+    volumes = (InputVolume("v1", "T1", "2024-03-01", 0),)
+    first = result_of('show(segment("left thalamus", v1<MOD>))\n', "p", volumes, REGIONS)
+    second = result_of('show(erode(segment("left thalamus", v1<MOD>), 1))\n', "p", volumes, REGIONS)
+    assert first is not None and second is not None
+    assert same_result(first, first)
+    assert not same_result(first, second)
+
+
+@pytest.mark.parametrize(("part", "whole"), [(0, 50), (50, 50), (49, 50), (1, 2)])
+def test_an_interval_holds_its_share(part: int, whole: int) -> None:
+    low, high = interval(part, whole)
+    assert 0 <= low <= part / whole <= high + 1e-9 <= 1 + 1e-9
+
+
+def test_prompts_by_hand_name_structures_and_reasons_that_exist() -> None:
+    prompts = read_prompts(BY_HAND)
+    assert len(prompts) > 100
+    assert {item.status for item in prompts} == {"answered", "refused"}
+    plans = {item.prompt: Plan(item.status, "", item.task, item.structures, "") for item in prompts}  # type: ignore[arg-type]
+    agent = cast(Agent, SimpleNamespace(plan=lambda prompt, _: plans[prompt]))
+    result, unexpected = judge_prompts(agent, prompts)
+    assert not unexpected
+    assert "100.0 %" in markdown({"by hand": result})
