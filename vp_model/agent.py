@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
-from vp_model.checkpoint import LANGUAGE_FILE, TOKENIZER_FILE, Checkpoint, CheckpointError, open_checkpoint
+from vp_model.checkpoint import (
+    CONDITIONS_FILE,
+    LANGUAGE_FILE,
+    TOKENIZER_FILE,
+    Checkpoint,
+    CheckpointError,
+    open_checkpoint,
+)
 from vp_model.imaging.intensity import Image
 from vp_model.language.config import LanguageConfig
 from vp_model.language.decoding import DecodingError, Writer, make_constraint
@@ -30,6 +37,7 @@ from vp_model.program.results import build_outcome
 from vp_model.program.vocabulary import REFUSALS
 from vp_model.vision.config import config_from_dict
 from vp_model.vision.inference import FeatureCache, encode_volumes, segment_volumes
+from vp_model.vision.mirrored import MirroredViews, load_conditions, segment_averaged
 from vp_model.vision.network import VisionNetwork
 from vp_model.vision.weights import load_vision
 from vp_model.volume import Volume
@@ -54,12 +62,18 @@ class Agent:
     """α and m with their environment. Holds weights only: runs do not influence each other."""
 
     def __init__(
-        self, checkpoint: Checkpoint, language: LanguageModel, tokenizer: Tokenizer, vision: VisionNetwork
+        self,
+        checkpoint: Checkpoint,
+        language: LanguageModel,
+        tokenizer: Tokenizer,
+        vision: VisionNetwork,
+        conditions: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self._language = language
         self._tokenizer = tokenizer
         self._vision = vision
+        self._conditions = conditions
         found = frozenset(structure.name for structure in checkpoint.structures)
         self._names = found | load_ontology().assembled(found)
         self._constraint: LLTokenizer = make_constraint(tokenizer)
@@ -86,10 +100,11 @@ class Agent:
             weights = load_file(checkpoint.folder / LANGUAGE_FILE)
             language.load_state_dict({name: value.float() for name, value in weights.items()})
             vision = load_vision(config_from_dict(checkpoint.vision), checkpoint.folder)
+            conditions = load_conditions(checkpoint.folder / CONDITIONS_FILE) if checkpoint.mirrored else None
         except (TypeError, RuntimeError, ValueError, FileNotFoundError) as error:
             first = str(error).splitlines()[0]
             raise CheckpointError(f"The checkpoint {checkpoint.folder.name} does not fit together: {first}") from error
-        return cls(checkpoint, language.eval(), tokenizer, vision)
+        return cls(checkpoint, language.eval(), tokenizer, vision, conditions)
 
     @property
     def identity(self) -> ModelIdentity:
@@ -124,7 +139,7 @@ class Agent:
         environment = ProgramEnvironment(
             inputs,
             {volume.name: Image(volume.voxels, volume.world) for volume in volumes},
-            _NetworkVision(self._vision, volumes),
+            _NetworkVision(self._vision, volumes, self._conditions),
             self._targets,
             experimental=[(item.name, item.side) for item in self.checkpoint.structures if item.experimental],
         )
@@ -186,17 +201,23 @@ def as_input(volume: Volume) -> InputVolume:
 class _NetworkVision:
     """m as programs see it; what does not depend on φ is computed once for a set of volumes."""
 
-    def __init__(self, network: VisionNetwork, volumes: Sequence[Volume]) -> None:
+    def __init__(
+        self, network: VisionNetwork, volumes: Sequence[Volume], conditions: Mapping[str, torch.Tensor] | None
+    ) -> None:
         self._network = network
         self._volumes = {volume.name: volume for volume in volumes}
         self._cache = FeatureCache()
+        self._views = None if conditions is None else MirroredViews(conditions)
 
     def segment(
         self, name: str, volumes: Sequence[str], modulations: NDArray[np.float32]
     ) -> Mapping[str, NDArray[np.float32]]:
         members = [self._volumes[volume] for volume in volumes]
         phi = torch.from_numpy(modulations)[None]
-        found = segment_volumes(self._network, members, phi, self._cache)
+        if self._views is None:
+            found = segment_volumes(self._network, members, phi, self._cache)
+        else:
+            found = segment_averaged(self._network, members, name, phi, self._views, self._cache)
         return {volume: probability[0].numpy() for volume, probability in zip(volumes, found, strict=True)}
 
     def encode(self, volumes: Sequence[str], modulations: NDArray[np.float32]) -> NDArray[np.float32]:

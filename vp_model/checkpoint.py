@@ -4,6 +4,7 @@
     vision.safetensors     m
     language.safetensors   α
     tokenizer.json
+    condition_table.safetensors   φ of each region as m was trained with them; optional
     MODEL_CARD.md
 
 Reading the configuration and the hash needs no torch; nothing is pickled.
@@ -27,6 +28,7 @@ VISION_FILE = "vision.safetensors"
 LANGUAGE_FILE = "language.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
 CARD_FILE = "MODEL_CARD.md"
+CONDITIONS_FILE = "condition_table.safetensors"
 HASHED_FILES = (CONFIG_FILE, VISION_FILE, LANGUAGE_FILE, TOKENIZER_FILE)
 
 
@@ -57,6 +59,8 @@ class Checkpoint:
     vision: Mapping[str, Any]
     language: Mapping[str, Any]
     structures: tuple[KnownStructure, ...]
+    mirrored: bool = False
+    """m looks at each set of volumes and at its mirror image, and the mean counts (`vp_model.vision.mirrored`)."""
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -89,20 +93,25 @@ def open_checkpoint(folder: Path | None = None) -> Checkpoint:
         )
         name, version = str(config["name"]), str(config["version"])
         vision, language = dict(config["vision"]), dict(config["language"])
+        averaged = bool(config.get("mirrored", False))
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / CONFIG_FILE} is incomplete: {error}.") from error
     ontology = load_ontology()
     for structure in structures:
         if structure.name not in ontology.structures:
             raise CheckpointError(f"{folder / CONFIG_FILE} names {structure.name!r}, which the ontology does not know.")
-    return Checkpoint(folder, ModelIdentity(name, version, content_hash(folder)), vision, language, structures)
+    if averaged and not (folder / CONDITIONS_FILE).is_file():
+        raise CheckpointError(f"{folder} asks for mirrored averaging, but {CONDITIONS_FILE} is missing.")
+    identity = ModelIdentity(name, version, content_hash(folder))
+    return Checkpoint(folder, identity, vision, language, structures, averaged)
 
 
 def content_hash(folder: Path) -> str:
     """SHA-256 over weights, configuration, tokenizer and ontology: what an answer depends on."""
     digest = hashlib.sha256()
     ontology = Path(__file__).parent / "ontology" / "structures.json"
-    for path in (*(folder / name for name in HASHED_FILES), ontology):
+    optional = [folder / CONDITIONS_FILE] if (folder / CONDITIONS_FILE).is_file() else []
+    for path in (*(folder / name for name in HASHED_FILES), *optional, ontology):
         digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
         with path.open("rb") as file:
             while chunk := file.read(1 << 20):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from vp_model.vision.inference import FeatureCache, segment_volumes
+from vp_model.vision.inference import FeatureCache
+from vp_model.vision.mirrored import MirroredViews, segment_averaged
 from vp_model.vision.network import VisionNetwork
 from vp_model.volume import Volume, read_nifti
 from vp_train.datasets.labels import Labels, load_labels
@@ -53,27 +55,61 @@ def read_reference(path: Path, labels: Labels) -> np.ndarray:
     return labels.compact(ids)
 
 
+@dataclass(frozen=True, eq=False)
+class Finder:
+    """m with its trained conditions on one set of volumes, as a checkpoint with these weights would ask it.
+
+    Attributes:
+        mirrored: average over the mirror image.
+    """
+
+    network: VisionNetwork
+    table: ConditionTable
+    volumes: list[Volume]
+    mirrored: bool = False
+    _cache: FeatureCache = field(default_factory=FeatureCache)
+
+    @cached_property
+    def _views(self) -> MirroredViews:
+        phi = self.table(1).detach()[:, 0]
+        return MirroredViews(dict(zip(self.table.names, phi, strict=True)) if self.mirrored else {})
+
+    def find(self, target: str) -> list[torch.Tensor]:
+        """Probability (w, h, d) of a target in each volume."""
+        index = self.table.names.index(target)
+        phi = self.table(len(self.volumes)).detach()[index : index + 1]
+        found = segment_averaged(self.network, self.volumes, target, phi, self._views, self._cache)
+        return [probability[0] for probability in found]
+
+
 def score_scan(
-    network: VisionNetwork, table: ConditionTable, volumes: list[Volume], reference: np.ndarray, name: str
+    network: VisionNetwork,
+    table: ConditionTable,
+    volumes: list[Volume],
+    reference: np.ndarray,
+    name: str,
+    mirrored: bool = False,
 ) -> Score:
     """Dice of every target that the reference holds, for the first volume."""
     labels = load_labels()
-    cache = FeatureCache()
-    phi = table(len(volumes)).detach()
+    finder = Finder(network, table, volumes, mirrored)
     values = {}
-    for index, target in enumerate(table.names):
+    for target in table.names:
         if target == "white matter lesion" or target in NOT_IN_REFERENCE.get(name, ()):
             continue
         mask = labels.mask(reference, target)
         if mask.sum() < SMALLEST_REFERENCE:
             continue
-        probability = segment_volumes(network, volumes, phi[index : index + 1], cache)[0][0]
-        values[target] = dice((probability > 0.5).numpy(), mask)
+        values[target] = dice((finder.find(target)[0] > 0.5).numpy(), mask)
     return Score(name, values)
 
 
 def score_anatomy(
-    network: VisionNetwork, table: ConditionTable, folder: Path, scans: tuple[str, ...] = SCANS
+    network: VisionNetwork,
+    table: ConditionTable,
+    folder: Path,
+    scans: tuple[str, ...] = SCANS,
+    mirrored: bool = False,
 ) -> list[Score]:
     """Scores on the validation folder (`<scan>_t1.nii.gz`, `<scan>_seg.nii.gz`)."""
     labels = load_labels()
@@ -84,18 +120,20 @@ def score_anatomy(
             [read_nifti(folder / f"{scan}_t1.nii.gz", kind="T1")],
             read_reference(folder / f"{scan}_seg.nii.gz", labels),
             scan,
+            mirrored,
         )
         for scan in scans
     ]
 
 
-def score_lesions(network: VisionNetwork, table: ConditionTable, folder: Path, kinds: tuple[str, ...]) -> float:
+def score_lesions(
+    network: VisionNetwork, table: ConditionTable, folder: Path, kinds: tuple[str, ...], mirrored: bool = False
+) -> float:
     """Dice of `white matter lesion` on the MS patient, from the images named, merged by their maximum (A.3)."""
     volumes = [read_nifti(folder / f"real_ms26_{kind.lower()}.nii.gz", kind=kind) for kind in kinds]
     reference = read_nifti(folder / "real_ms26_lesion.nii.gz").voxels > 0
-    index = table.names.index("white matter lesion")
-    found = segment_volumes(network, volumes, table(len(volumes)).detach()[index : index + 1])
-    return dice((torch.stack([part[0] for part in found]).amax(dim=0) > 0.5).numpy(), reference)
+    found = Finder(network, table, volumes, mirrored).find("white matter lesion")
+    return dice((torch.stack(found).amax(dim=0) > 0.5).numpy(), reference)
 
 
 def as_markdown(scores: list[Score]) -> str:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
 
+from vp_model.checkpoint import CONDITIONS_FILE
 from vp_model.vision.config import preset
 from vp_model.vision.weights import load_vision, save_vision
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import load_subjects, split
 from vp_train.evaluation.anatomy import score_anatomy, score_lesions, write_scores
-from vp_train.evaluation.card import write_vision_part
+from vp_train.evaluation.card import merge_config, write_vision_part
 from vp_train.evaluation.synthetic import score_synthetic
-from vp_train.training.condition import ConditionTable
+from vp_train.training.condition import ConditionTable, save_conditions
 
 LESION_INPUTS = (("FLAIR",), ("T1",), ("FLAIR", "T1", "T2"))
 
@@ -30,6 +30,7 @@ def evaluate_vision(
     working_spacing_mm: float | None = None,
     preset_name: str = "compact",
     samples: int = 16,
+    mirrored: bool = False,
 ) -> None:
     """Score the export in `trained` and write weights, configuration and card to `checkpoint`.
 
@@ -38,6 +39,7 @@ def evaluate_vision(
         validation, data: real scans with references; label maps, of which the held-out subjects are used.
         run: what the card says of the training run.
         working_spacing_mm: instead of the preset's.
+        mirrored: average over the mirror image, here and in the checkpoint. Synthetic heads are judged without.
     """
     config = preset(preset_name)
     if working_spacing_mm is not None:
@@ -45,11 +47,12 @@ def evaluate_vision(
     network = load_vision(config, trained)
     table = ConditionTable(load_labels().targets, config.condition_size)
     table.load_state_dict({"vectors": load_file(trained / "condition_table.safetensors")["vectors"]})
-    scores = score_anatomy(network, table, validation)
-    lesions = {"+".join(kinds): score_lesions(network, table, validation, kinds) for kinds in LESION_INPUTS}
+    scores = score_anatomy(network, table, validation, mirrored=mirrored)
+    lesions = {"+".join(kinds): score_lesions(network, table, validation, kinds, mirrored) for kinds in LESION_INPUTS}
     _, held_out = split(load_subjects(data, trained / "cache"))
     synthetic = score_synthetic(network, table, held_out, samples, config.working_spacing_mm or 3.0)
     save_vision(network, checkpoint)
-    shutil.copyfile(trained / "condition_table.safetensors", checkpoint / "condition_table.safetensors")
+    save_conditions(table, checkpoint / CONDITIONS_FILE)
+    merge_config(checkpoint, {"mirrored": mirrored})
     write_vision_part(checkpoint, network, table.names, scores, lesions, synthetic, run)
     write_scores(scores, trained)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
@@ -20,3 +22,9 @@ class ConditionTable(nn.Module):
     def forward(self, volumes: int = 1) -> torch.Tensor:
         """φ (k, n, d) of every target for n volumes."""
         return functional.silu(self.vectors)[:, None].expand(-1, volumes, -1)
+
+
+def save_conditions(table: ConditionTable, path: Path) -> None:
+    """`vectors` (k, d), `phi` after SiLU, and the names of the regions, as `vp_model.vision.mirrored` reads them."""
+    tensors = {"vectors": table.vectors.detach().contiguous(), "phi": table(1).detach()[:, 0].contiguous()}
+    save_file(tensors, path, metadata={"regions": "\n".join(table.names)})

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from vp_model.vision.config import preset
 from vp_model.vision.network import VisionNetwork
@@ -29,7 +29,7 @@ from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import Subject
 from vp_train.synthesis.chance import Chance
 from vp_train.synthesis.scene import Image
-from vp_train.training.condition import ConditionTable
+from vp_train.training.condition import ConditionTable, save_conditions
 from vp_train.training.examples import SEED_STRIDE, draw_example
 from vp_train.training.loss import segmentation_loss, whole_map_loss
 from vp_train.training.recipe import Recipe, Scale
@@ -192,8 +192,7 @@ def export(learner: Learner, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     network, table = averaged(learner)
     save_vision(network, folder)
-    phi = table()[:, 0].detach().contiguous()
-    save_file({"phi": phi, "vectors": table.vectors.detach().contiguous()}, folder / TABLE_FILE)
+    save_conditions(table, folder / TABLE_FILE)
 
 
 def train(
