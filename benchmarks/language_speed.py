@@ -77,7 +77,7 @@ def measure(checkpoint: Checkpoint, rounds: int) -> list[Measured]:
     results = []
     for prompt, volumes in PROMPTS:
         known = initial_known(volumes, targets)
-        text = initial_text(prompt, volumes)
+        text = initial_text(prompt, volumes, checkpoint.served)
         samples = []
         for number in range(rounds + 1):
             writer = Writer(model, tokenizer, constraint)

@@ -74,8 +74,7 @@ class Agent:
         self._tokenizer = tokenizer
         self._vision = vision
         self._conditions = conditions
-        found = frozenset(structure.name for structure in checkpoint.structures)
-        self._names = found | load_ontology().assembled(found)
+        self._names = checkpoint.served
         self._constraint: LLTokenizer = make_constraint(tokenizer)
         # A paired structure is always segmented by its sides: φ says which, and there is none for both at once.
         self._targets: dict[str, Target] = {

@@ -68,6 +68,12 @@ class Checkpoint:
         return tuple(structure.region for structure in self.structures)
 
     @property
+    def served(self) -> frozenset[str]:
+        """Names of what a prompt may ask for, without sides: what m finds, and what is put together from that."""
+        found = frozenset(structure.name for structure in self.structures)
+        return found | load_ontology().assembled(found)
+
+    @property
     def card(self) -> str:
         """The model card, Markdown."""
         path = self.folder / CARD_FILE

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vp_model.language.lexicon import load_lexicon
-from vp_model.language.reading import marks, names, read, read_all, reading_text, words_of
+from vp_model.language.reading import asked_for, marks, names, read, read_all, reading_of, words_of
 from vp_model.ontology import load_ontology
 
 KNOWN = frozenset(
@@ -20,17 +20,17 @@ KNOWN = frozenset(
 @pytest.mark.parametrize(
     ("prompt", "reading"),
     [
-        ("Segment the left hippocampus", "segment[segment] the left[left][hippocampus]"),
-        ("hippocampal volumes, please", "[hippocampus] volumes[volume] please"),
-        ("SEGMENT teh left hipocampus", "segment[segment] teh[_] left[left][hippocampus]"),
-        ("how big are the latteral ventricles?", "how big[volume] are the[lateral ventricle]"),
-        ("the white mater ofthe left side", "the[cerebral white matter] of the left[left] side"),
-        ("white-matter lesions against gray matter", "[white matter lesion] against[compare][cerebral cortex]"),
+        ("Segment the left hippocampus", "segment[segment] the left[left][#1][hippocampus]"),
+        ("hippocampal volumes, please", "[#1][hippocampus] volumes[volume] please"),
+        ("SEGMENT teh left hipocampus", "segment[segment] teh[_] left[left][#1][hippocampus]"),
+        ("how big are the latteral ventricles?", "how big[volume] are the[#1][lateral ventricle]"),
+        ("the white mater ofthe left side", "the[#1][cerebral white matter] of the left[left] side"),
+        ("white-matter lesions against gray matter", "[#1][white matter lesion] against[compare][#2][cerebral cortex]"),
         ("", ""),
     ],
 )
 def test_names_slips_and_concepts_are_read(prompt: str, reading: str) -> None:
-    assert reading_text(prompt, KNOWN, ()) == reading
+    assert reading_of(prompt, KNOWN, ()).text == reading
 
 
 @pytest.mark.parametrize(
@@ -44,13 +44,32 @@ def test_names_slips_and_concepts_are_read(prompt: str, reading: str) -> None:
     ],
 )
 def test_what_the_weights_do_not_know_is_marked(prompt: str, marked: str) -> None:
-    assert marked in reading_text(prompt, KNOWN, ())
+    assert marked in reading_of(prompt, KNOWN, ()).text
 
 
 def test_a_sequence_type_is_marked_as_there_or_absent() -> None:
-    assert "flair[there]" in reading_text("mean on flair", KNOWN, {"FLAIR"})
-    assert "flair[absent]" in reading_text("mean on flair", KNOWN, {"T1"})
-    assert "t1[there]" in reading_text("mean on t1", KNOWN, {"T1+C"})
+    assert "flair[there]" in reading_of("mean on flair", KNOWN, {"FLAIR"}).text
+    assert "flair[absent]" in reading_of("mean on flair", KNOWN, {"T1"}).text
+    assert "t1[there]" in reading_of("mean on t1", KNOWN, {"T1+C"}).text
+
+
+def test_the_outline_holds_marks_and_numbers_in_their_order() -> None:
+    prompt = "crop the right hippocampus and the gray matter with a 12 mm margin on flair, not the glioma"
+    outline = reading_of(prompt, KNOWN, {"T1"}).outline
+    assert outline == "[crop][right][#1][hippocampus][#2][cerebral cortex] 12[margin][FLAIR][absent][?]"
+
+
+@pytest.mark.parametrize(
+    ("kind", "kinds", "asked"),
+    [
+        ("T1", {"T1", "T1+C"}, True),
+        ("T1+C", {"T1", "T1+C"}, False),
+        ("T1+C", {"T1+C", "FLAIR"}, True),
+        ("FLAIR", {"T1+C", "FLAIR"}, False),
+    ],
+)
+def test_a_prompt_about_t1_means_the_plain_one_where_there_is_one(kind: str, kinds: set[str], asked: bool) -> None:
+    assert asked_for(kind, ("T1",), kinds) is asked
 
 
 @pytest.mark.parametrize("name", sorted(load_ontology().structures))
@@ -66,7 +85,7 @@ def test_all_words_of_a_prompt_are_read_in_order() -> None:
 
 def test_in_training_marks_are_forgotten_at_times_and_names_never() -> None:
     prompt = "volume of the left hippocampus against the glioma"
-    texts = {reading_text(prompt, KNOWN, (), random.Random(seed)) for seed in range(60)}
+    texts = {reading_of(prompt, KNOWN, (), random.Random(seed)).text for seed in range(60)}
     assert len(texts) > 3
     assert all("[hippocampus]" in text and "glioma[?]" in text for text in texts)
 
@@ -80,5 +99,5 @@ def test_every_mark_of_a_reading_is_a_known_mark() -> None:
 @given(st.text(max_size=300))
 def test_any_text_can_be_read(prompt: str) -> None:
     assert names(read(prompt)) <= set(load_ontology().structures)
-    text = reading_text(prompt, KNOWN, ())
+    text = reading_of(prompt, KNOWN, ()).text
     assert "<" not in text and "\n" not in text

@@ -25,16 +25,20 @@ SHORTEST_SLIP = 5
 """Letters of the shortest word that is read with a slip in it."""
 TWO_SLIPS = 9
 """Letters from which two slips are forgiven."""
-COMMON = frozenset({"train", "trains", "grain", "drain", "drains", "lesson", "lessons", "vortex", "crane", "median"})
+COMMON = frozenset(
+    {"train", "trains", "grain", "drain", "drains", "lesson", "lessons", "vortex", "crane", "median", "decide"}
+)
 """Words that are no slip of an anatomical one."""
 RUN_TOGETHER = re.compile(r"\b(of|for|in|on|to|is|and)(the|this|both|all)\b")
 WHITE_MATER = re.compile(r"\b(white|gray) mater\b")
 """`mater` is a word of its own (dura mater), and the commonest slip there is."""
 OFTEN = 5
 """How many times more terms a word must stand in to be preferred to another that is as near."""
-UNLEARNED, FOREIGN, STRANGE, PRESENT, ABSENT = "[?]", "[foreign]", "[_]", "[there]", "[absent]"
+UNLEARNED, FOREIGN, STRANGE, PRESENT, ABSENT, ASKED = "[?]", "[foreign]", "[_]", "[there]", "[absent]", "[asked]"
 """Marks: a structure that the weights have not learned; of another part of the body, or no structure; a word that no
-list holds; a sequence type that the study has, or has not."""
+list holds; a sequence type that the study has, or has not; a volume of a sequence type that the prompt names."""
+NUMBERED = 9
+"""Structures of a prompt that have a number of their own."""
 MAXIMUM_WORDS = 160
 """Words of a prompt that are read."""
 CONTRAST = "+C"
@@ -100,10 +104,25 @@ def read_all(prompt: str) -> tuple[Mention, ...]:
     return tuple(found)
 
 
-def reading_text(
-    prompt: str, known: Collection[str], kinds: Collection[str], chance: random.Random | None = None
-) -> str:
+@dataclass(frozen=True)
+class Reading:
     """What α is told of a prompt.
+
+    Attributes:
+        text: its words, with marks beside them.
+        outline: the marks alone, in order, each structure with its number; and what has digits in it.
+        kinds: sequence types that it names.
+    """
+
+    text: str
+    outline: str
+    kinds: tuple[str, ...]
+
+
+def reading_of(
+    prompt: str, known: Collection[str], kinds: Collection[str], chance: random.Random | None = None
+) -> Reading:
+    """Reads a prompt for weights and a study.
 
     Args:
         known: names of the structures that the weights have learned.
@@ -111,41 +130,63 @@ def reading_text(
         chance: in training, forget some words and marks, so that α relies on none alone.
     """
     parts: list[str] = []
+    outline: list[str] = []
+    asked: list[str] = []
+    structures = 0
     forget = 0.0 if chance is None or chance.random() < 0.6 else 0.2
 
     def forgotten(share: float = 1.0) -> bool:
         return forget > 0 and chance is not None and chance.random() < forget * share
 
+    def say(text: str, *told: str) -> None:
+        parts.append(text)
+        outline.extend(told)
+
     for mention in read_all(prompt):
         written = " ".join(mention.words)
         if mention.sort == "structure" and mention.words[-1] in HEMISPHERE and mention.name not in known:
-            parts.append(written)
+            say(written)
+        elif mention.sort == "structure" and mention.name in known:
+            number = f"[#{min(structures := structures + 1, NUMBERED)}]"
+            say(f"{number}[{mention.name}]", number, f"[{mention.name}]")
         elif mention.sort == "structure":
-            parts.append(f"[{mention.name}]" if mention.name in known else f"{written} {UNLEARNED}")
+            say(f"{written} {UNLEARNED}", UNLEARNED)
         elif mention.sort == "kind":
-            parts.append(f"{written} {_presence(mention.name, kinds)}")
+            asked.append(mention.name)
+            presence = _presence(mention.name, kinds)
+            say(f"{written} {presence}", kind_mark(mention.name), presence)
         elif mention.sort == "foreign":
             if forgotten(2) and not any(_listed(word) for word in mention.words):
-                parts += [f"{word} {STRANGE}" for word in mention.words]
+                say(" ".join(f"{word} {STRANGE}" for word in mention.words), STRANGE)
             else:
-                parts.append(f"{written} {FOREIGN}")
+                say(f"{written} {FOREIGN}", FOREIGN)
         elif mention.sort == "concept":
             if forgotten(0.5):
-                parts.append(written)
+                say(written)
             else:
-                parts.append(f"[{mention.name}]" if forgotten() else f"{written} [{mention.name}]")
+                say(f"[{mention.name}]" if forgotten() else f"{written} [{mention.name}]", f"[{mention.name}]")
         elif mention.sort == "strange":
-            parts.append(f"{written} {STRANGE}")
+            say(f"{written} {STRANGE}", STRANGE)
+        elif any(letter.isdigit() for letter in written):
+            say(written, f" {written}")
         elif not forgotten(0.5):
-            parts.append(f"{written} {STRANGE}" if forgotten(0.3) and len(written) > 3 else written)
-    return " ".join(parts).replace(" [", "[")
+            say(f"{written} {STRANGE}" if forgotten(0.3) and len(written) > 3 else written)
+    return Reading(" ".join(parts).replace(" [", "["), "".join(outline), tuple(dict.fromkeys(asked)))
+
+
+def asked_for(kind: str, asked: Collection[str], kinds: Collection[str]) -> bool:
+    """Whether a prompt that names sequence types means a volume of this one; a T1 after contrast agent stands in for a
+    plain one that the study lacks.
+    """
+    return kind in asked or (kind.endswith(CONTRAST) and kind.removesuffix(CONTRAST) in {*asked} - {*kinds})
 
 
 def marks(known: Collection[str]) -> tuple[str, ...]:
     """All marks that a reading may hold."""
     concepts = load_lexicon().concepts
     names = {*concepts.exact.values(), *(meaning for group in concepts.open.values() for _, meaning in group)}
-    fixed = (UNLEARNED, FOREIGN, STRANGE, PRESENT, ABSENT, *(kind_mark(kind) for kind in KINDS))
+    numbers = (f"[#{number}]" for number in range(1, NUMBERED + 1))
+    fixed = (UNLEARNED, FOREIGN, STRANGE, PRESENT, ABSENT, ASKED, *numbers, *(kind_mark(kind) for kind in KINDS))
     return (*fixed, *(f"[{name}]" for name in sorted(known)), *(f"[{name}]" for name in sorted(names)))
 
 

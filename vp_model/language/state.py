@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from tokenizers import Tokenizer
 
-from vp_model.language.reading import kind_mark, reading_text
+from vp_model.language.reading import ASKED, asked_for, kind_mark, reading_of
 from vp_model.language.tokens import CODE, FEEDBACK, PROMPT, READING, SESSION, VOLUME
 from vp_model.outcome import InputVolume
 
@@ -19,20 +19,24 @@ def initial_text(
 ) -> str:
     """μ₁: acquisition date of each session, names and sequence types of its volumes, and the reading of the prompt.
 
+    Volumes of a sequence type that the prompt names are marked. After the reading stands its outline.
+
     Args:
         known: names of the structures that the weights have learned, without sides.
         chance: in training, forget a part of what was read.
     """
+    kinds = frozenset(volume.kind for volume in volumes)
+    reading = reading_of(clean(prompt), known, kinds, chance)
     listed = ""
     session: int | None = None
     for volume in volumes:
         if volume.session != session:
             listed += f"{SESSION}{volume.visit or 'undated'}"
             session = volume.session
-        listed += f"{VOLUME}{volume.name}{kind_mark(volume.kind)}"
+        mark = ASKED if asked_for(volume.kind, reading.kinds, kinds) else ""
+        listed += f"{VOLUME}{volume.name}{kind_mark(volume.kind)}{mark}"
     sessions = len({volume.session for volume in volumes})
-    reading = reading_text(clean(prompt), known, frozenset(volume.kind for volume in volumes), chance)
-    return f"{listed}{PROMPT}{reading}{READING}{sessions}{CODE}"
+    return f"{listed}{PROMPT}{reading.text}{READING}{sessions}{reading.outline}{CODE}"
 
 
 def feedback_text(output: str) -> str:

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from vp_model.language.config import PRESETS, LanguageConfig
 from vp_model.language.model import LanguageModel
-from vp_model.language.reading import marks, reading_text
+from vp_model.language.reading import marks, reading_of
 from vp_model.language.tokens import load_tokenizer, train_tokenizer
 from vp_train.language.fragments import code_fragments
 from vp_train.language.sequences import IGNORED, TokenSequence, to_batch, to_sequence
@@ -178,7 +178,7 @@ def _tokenizer(folder: Path, context: Context, recipe: LanguageRecipe) -> Tokeni
         texts = (
             part
             for example in drawn
-            for text in (reading_text(example.prompt, known, ()), *example.program.splitlines(keepends=True))
+            for text in (reading_of(example.prompt, known, ()).text, *example.program.splitlines(keepends=True))
             for part in held.split(text)
         )
         train_tokenizer(texts, recipe.vocabulary, marks(known), fragments).save(str(path))
