@@ -49,18 +49,20 @@ def choose_for(
         maximum_age_days: earlier sessions that are older than this before the study's are left out.
 
     Where the prompt looks at several sessions, the earlier ones come from the patient's other studies that lie before
-    this one: complete ones, and those that were fetched as priors. Another study of the same day is left alone: results
-    stand beside the study that was asked about, and must refer to its own images.
+    this one: complete ones, and those that were fetched as priors. Another study of the same day belongs to the session
+    where it shares a frame of reference with this one, that is, where the patient lay in the scanner once and the
+    images were filed as two studies; otherwise it is left alone.
     """
     own = volumes = stored_volumes(session, study, data_folder, revision)
     studies = {study.study_instance_uid: study}
-    if selection.sessions > 1:
-        for other in _other_studies(session, study):
-            held = stored_volumes(session, other, data_folder, other.understood_revision)
-            earlier = _before(held, own, maximum_age_days)
-            if earlier:
-                studies[other.study_instance_uid] = other
-                volumes = (*volumes, *earlier)
+    for other in _other_studies(session, study):
+        held = stored_volumes(session, other, data_folder, other.understood_revision)
+        joining = _of_the_same_session(held, own)
+        if selection.sessions > 1:
+            joining = (*joining, *_before(held, own, maximum_age_days))
+        if joining:
+            studies[other.study_instance_uid] = other
+            volumes = (*volumes, *joining)
     volume_set = choose(_of_one_patient(volumes, study), selection)
     names = {item.volume.identifier: item for item in volume_set.chosen}
     entries = tuple(
@@ -150,6 +152,18 @@ def _other_studies(session: Session, study: Study) -> Sequence[Study]:
         Study.state.in_([StudyState.COMPLETE, StudyState.PRIOR]),
     )
     return session.scalars(query.order_by(Study.study_date, Study.id)).all()
+
+
+def _of_the_same_session(others: Sequence[SourceVolume], volumes: Sequence[SourceVolume]) -> tuple[SourceVolume, ...]:
+    """Those of the same day and in the same frame of reference."""
+    here = {(volume.visit, volume.frame_of_reference_uid) for volume in volumes}
+    return tuple(
+        volume
+        for volume in others
+        if volume.visit is not None
+        and volume.frame_of_reference_uid
+        and (volume.visit, volume.frame_of_reference_uid) in here
+    )
 
 
 def _before(

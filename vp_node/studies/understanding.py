@@ -11,12 +11,13 @@ from datetime import date
 
 import numpy as np
 
+from vp_node.studies.corrections import VolumeRule, corrected
 from vp_node.studies.dates import visit_of
 from vp_node.studies.exclusions import why_no_geometry, why_no_volume
 from vp_node.studies.geometry import GeometryError, fit_stack, plane_of, world_matrix
 from vp_node.studies.grouping import Group, Record, group, orientation_name, plane, records_of, scouts
 from vp_node.studies.headers import InstanceHeader
-from vp_node.studies.kind import kind_of
+from vp_node.studies.kind import Kind, kind_of
 from vp_node.studies.model import MISSING_FRAME, FrameReference, SetAside, SourceVolume, Understanding
 
 LOG = logging.getLogger(__name__)
@@ -25,8 +26,11 @@ _LOCALIZER_ORIENTATIONS = 3
 _LOCALIZER_SLICES = 15
 
 
-def understand(headers: Sequence[InstanceHeader]) -> Understanding:
+def understand(headers: Sequence[InstanceHeader], rules: Sequence[VolumeRule] = ()) -> Understanding:
     """What a set of instances is: volumes with world matrices, and what is none, with the reason.
+
+    Args:
+        rules: corrections of what volumes are, in the order in which they are asked.
 
     The instances may belong to several studies and patients, in any order. Of several with one SOP Instance UID the
     last counts: hand them over in the order in which they arrived.
@@ -52,8 +56,13 @@ def understand(headers: Sequence[InstanceHeader]) -> Understanding:
         visit, flags = visits[header.study_instance_uid]
         if any(record.header.sop_instance_uid in conflicting for record in item.records):
             flags = (*flags, "conflicting-instance")
+        of_series = b_values[header.study_instance_uid, header.series_instance_uid]
+        kind, unwanted = corrected(kind_of(item.records[0], of_series), header, rules)
+        if unwanted:
+            reasons.extend((record.header, unwanted) for record in item.records)
+            continue
         try:
-            volumes.append(_volume(item, visit, flags, b_values[header.study_instance_uid, header.series_instance_uid]))
+            volumes.append(_volume(item, visit, flags, kind))
         except GeometryError as error:
             reasons.extend((record.header, f"no volume: {error}") for record in item.records)
     return Understanding(tuple(sorted(volumes, key=_volume_order)), _set_aside(reasons))
@@ -138,7 +147,7 @@ def _b_values(records: Iterable[Record]) -> dict[tuple[str, str], list[float]]:
     return found
 
 
-def _volume(item: Group, visit: date | None, flags: tuple[str, ...], b_values: list[float]) -> SourceVolume:
+def _volume(item: Group, visit: date | None, flags: tuple[str, ...], kind: Kind) -> SourceVolume:
     first = item.records[0]
     header = first.header
     surface = plane(first)
@@ -150,7 +159,6 @@ def _volume(item: Group, visit: date | None, flags: tuple[str, ...], b_values: l
         frames[index] = FrameReference(
             record.header.sop_instance_uid, record.header.sop_class_uid, record.header.path, record.number
         )
-    kind = kind_of(first, b_values)
     return SourceVolume(
         identifier=_identifier(frames),
         patient_key=header.patient_key,
