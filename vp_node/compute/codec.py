@@ -11,6 +11,7 @@ import numpy as np
 
 from vp_model.outcome import InputVolume
 from vp_node.config import AlignmentSection
+from vp_node.studies.kind import UNKNOWN
 from vp_node.studies.model import MISSING_FRAME, ChosenVolume, FrameReference, SourceVolume
 
 
@@ -62,9 +63,20 @@ class PlanJob:
         return cls(data["prompt"], tuple(InputVolume(**item) for item in data["volumes"]))
 
 
+MODEL_KINDS = frozenset(
+    {"T1", "T1+C", "T2", "FLAIR", "PD", "GRE", "SWI", "DWI", "ADC", "CT", "STIR", "TOF", "PERFUSION"}
+)
+"""The kinds that α has met in training; another one is `unknown` to it."""
+_AS_MODEL_KIND = {"TRACE": "DWI"}
+"""A trace-weighted image is what a radiologist reads as the DWI."""
+
+
 def kind_for_model(volume: SourceVolume) -> str:
-    """The kind as the model is told it: `T1+C` is a T1 with contrast agent."""
-    return "T1+C" if volume.kind == "T1" and volume.contrast == "post" else volume.kind
+    """The kind as the model is told it: `T1+C` is a T1 with contrast agent, and what it never met is `unknown`."""
+    kind = _AS_MODEL_KIND.get(volume.kind, volume.kind)
+    if kind == "T1" and volume.contrast == "post":
+        kind = "T1+C"
+    return kind if kind in MODEL_KINDS else UNKNOWN
 
 
 def input_volumes(chosen: tuple[ChosenVolume, ...]) -> tuple[InputVolume, ...]:
