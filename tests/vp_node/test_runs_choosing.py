@@ -41,6 +41,8 @@ def test_a_volume_survives_json_and_the_moving_of_the_data_folder(tmp_path: Path
     moved = volume_from_json(data, tmp_path / "elsewhere")
     np.testing.assert_array_equal(moved.world, volume.world)
     assert [frame.path.name for frame in moved.frames] == [frame.path.name for frame in volume.frames]
+    assert [frame.stored for frame in moved.frames] == [frame.stored for frame in volume.frames]
+    assert all(frame.stored is not None for frame in moved.frames)
     assert moved.frames[0].path.parent == tmp_path / "elsewhere"
     for name in ("identifier", "shape", "visit", "kind", "flags", "splits", "evidence", "patient_key"):
         assert getattr(moved, name) == getattr(volume, name)

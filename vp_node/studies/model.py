@@ -11,14 +11,54 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
+class StoredLayout:
+    """How a native frame is stored: little endian, its highest bit the highest of its Bits Stored (PS3.5 8.1)."""
+
+    columns: int
+    rows: int
+    bits_allocated: int
+    """8 or 16."""
+    bits_stored: int
+    signed: bool
+    inverted: bool
+    """MONOCHROME1."""
+    padding: tuple[int, int] | None
+    """The stored values, both ends included, that stand for no measurement (PS3.3 C.7.5.1.1.2)."""
+
+    @property
+    def frame_bytes(self) -> int:
+        return self.columns * self.rows * (self.bits_allocated // 8)
+
+
+@dataclass(frozen=True)
+class StoredFrame:
+    """Where the pixels of a native frame lie in its file: known since it was indexed, so that nothing is parsed twice.
+
+    It holds for as long as the file has the size and the time of modification that it had then.
+    """
+
+    layout: StoredLayout
+    offset: int
+    """Bytes from the beginning of the file."""
+    slope: float
+    intercept: float
+    file_state: tuple[int, int]
+    """Size in bytes and time of modification in ns."""
+
+
+@dataclass(frozen=True)
 class FrameReference:
-    """One stored frame of one SOP Instance."""
+    """One stored frame of one SOP Instance, or a tile of it."""
 
     sop_instance_uid: str
     sop_class_uid: str
     path: Path
     frame_number: int | None = None
     """1-based (PS3.3 C.7.6.6); None for a single-frame object."""
+    stored: StoredFrame | None = None
+    """None where the pixels are compressed, or stored in an unusual way: then the file is parsed again."""
+    tile: tuple[int, int] | None = None
+    """Of a frame in which the slices are tiled: column and row of the slice's first pixel. None: the whole frame."""
 
     @property
     def is_missing(self) -> bool:

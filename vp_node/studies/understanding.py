@@ -18,7 +18,7 @@ from vp_node.studies.geometry import GeometryError, fit_stack, plane_of, world_m
 from vp_node.studies.grouping import Group, Record, group, orientation_name, plane, records_of, scouts
 from vp_node.studies.headers import InstanceHeader
 from vp_node.studies.kind import Kind, kind_of
-from vp_node.studies.model import MISSING_FRAME, FrameReference, SetAside, SourceVolume, Understanding
+from vp_node.studies.model import MISSING_FRAME, FrameReference, SetAside, SourceVolume, StoredFrame, Understanding
 
 LOG = logging.getLogger(__name__)
 
@@ -156,9 +156,7 @@ def _volume(item: Group, visit: date | None, flags: tuple[str, ...], kind: Kind)
     assert first.frame.pixel_spacing is not None  # noqa: S101 (frames without one were set aside)
     frames = [MISSING_FRAME] * stack.length
     for index, record in zip(stack.indices, item.records, strict=True):
-        frames[index] = FrameReference(
-            record.header.sop_instance_uid, record.header.sop_class_uid, record.header.path, record.number
-        )
+        frames[index] = _reference(record)
     return SourceVolume(
         identifier=_identifier(frames),
         patient_key=header.patient_key,
@@ -178,6 +176,15 @@ def _volume(item: Group, visit: date | None, flags: tuple[str, ...], kind: Kind)
         flags=(*stack.flags, *item.flags, *flags, *_content_flags(item)),
         splits=item.splits,
     )
+
+
+def _reference(record: Record) -> FrameReference:
+    header = record.header
+    stored = None
+    if header.layout is not None:
+        offset = header.pixel_offset + ((record.number or 1) - 1) * header.layout.frame_bytes
+        stored = StoredFrame(header.layout, offset, record.frame.slope, record.frame.intercept, header.file_state)
+    return FrameReference(header.sop_instance_uid, header.sop_class_uid, header.path, record.number, stored)
 
 
 def _content_flags(item: Group) -> tuple[str, ...]:
