@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import tempfile
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -190,7 +191,7 @@ def one_frame(path: Path) -> np.ndarray:
     photometric=st.sampled_from(["MONOCHROME1", "MONOCHROME2"]),
     slope=st.sampled_from([1.0, 1.0, 0.5, 2.44140625, 0.0183150183]),
     intercept=st.sampled_from([0.0, -1024.0, 12.25]),
-    padding=st.sampled_from([None, (-2000, None), (0, 3), (63536, None)]),
+    padding=st.sampled_from([None, (-2000, None), (0, 3), (2000, 9000)]),
     implicit=st.booleans(),
     seed=st.integers(0, 1000),
 )
@@ -212,8 +213,8 @@ def test_pixels_read_from_their_place_are_those_that_the_parser_finds(
     bits = 8 * np.dtype(dtype).itemsize - spare
     attributes |= {"BitsStored": bits, "HighBit": bits - 1}
     if padding is not None and dtype != "uint8":
-        low, limit = (value if value is None or dtype == "int16" else value % 65536 for value in padding)
-        attributes["PixelPaddingValue"] = low if dtype != "int16" or low < 32768 else low - 65536
+        low, limit = padding
+        attributes["PixelPaddingValue"] = low if low >= 0 or dtype == "int16" else low % 65536
         if limit is not None:
             attributes["PixelPaddingRangeLimit"] = limit
     stack = Slices(np.diag([1.0, 1.0, 2.0, 1.0]), brain_like(seed, (7, 5, 3), dtype), attributes=attributes)
@@ -240,6 +241,25 @@ def test_a_file_that_has_changed_is_parsed_again(tmp_path: Path) -> None:
     dataset.ImageComments = "longer than before"
     dataset.save_as(paths[1])
     np.testing.assert_array_equal(load_voxels(volume), stack.voxels.astype(np.float32))
+
+
+@pytest.mark.requirement("bounded memory on a CT of thousands of slices")
+def test_loading_needs_no_more_memory_than_the_volume_and_a_few_slices(tmp_path: Path) -> None:
+    side, slices = 64, 600
+    voxels = np.random.default_rng(0).integers(-1000, 2000, (side, side, slices), dtype=np.int16)
+    voxels[:9, :9] = -2000
+    attributes = {"PixelPaddingValue": -2000, "RescaleSlope": "1", "RescaleIntercept": "-1024"}
+    stack = Slices(np.diag([1.0, 1.0, 0.5, 1.0]), voxels, modality="CT", attributes=attributes)
+    volume = volume_of(stack, tmp_path)
+    tracemalloc.start()
+    try:
+        loaded = load_voxels(volume)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert loaded.shape == (side, side, slices)
+    masks = side * side * slices / 8
+    assert peak < loaded.nbytes + masks + 40 * side * side * 4 + 200_000  # and what holds 600 small arrays
 
 
 def test_frames_of_one_object_are_read_from_their_place(shared_data: Path) -> None:

@@ -32,6 +32,7 @@ from vp_node.studies.frames import FRAME_TAGS, FrameHeader, frame_headers
 from vp_node.studies.model import StoredLayout
 from vp_node.studies.padding import padding_range
 from vp_node.studies.private import has_uih_frame_grid, mosaic_tiles, private_tags
+from vp_node.studies.tiles import Tiles, tiles_of
 
 VOLUME_SOP_CLASSES = frozenset(
     {
@@ -124,6 +125,8 @@ class InstanceHeader:
     """Siemens: slices in the one frame."""
     frame_grid: bool = False
     """UIH VFRAME: slices in the one frame."""
+    tiles: Tiles | None = None
+    """How these slices lie in the frame, where the header says it."""
     layout: StoredLayout | None = None
     """None where pixels are compressed, or stored in a way that only a parser of DICOM can follow."""
     pixel_offset: int = 0
@@ -143,6 +146,8 @@ class InstanceHeader:
             if field.name not in ("path", "frames") and getattr(self, field.name) != field.default
         }
         data = {name: list(value) if isinstance(value, tuple) else value for name, value in data.items()}
+        if self.tiles is not None:
+            data["tiles"] = asdict(self.tiles)
         if self.layout is not None:
             data["layout"] = asdict(self.layout)
         return {"path": str(self.path), **data, "frames": _frames_to_json(self.frames)}
@@ -159,6 +164,8 @@ class InstanceHeader:
         }
         values["path"] = Path(data["path"]) if path is None else path
         values["frames"] = _frames_from_json(data["frames"])
+        if "tiles" in data:
+            values["tiles"] = Tiles(**{**data["tiles"], "positions": tuple(map(tuple, data["tiles"]["positions"]))})
         if "layout" in data:
             padding = data["layout"]["padding"]
             values["layout"] = StoredLayout(**{**data["layout"], "padding": tuple(padding) if padding else None})
@@ -340,6 +347,9 @@ def _header(dataset: Dataset, meta: FileMetaDataset, path: Path, size: int) -> I
         lossy=say("LossyImageCompression") == "01",
         mosaic_tiles=mosaic_tiles(dataset),
         frame_grid=has_uih_frame_grid(dataset),
+        tiles=tiles_of(dataset, integer(dataset, _TAGS["Columns"]) or 0, integer(dataset, _TAGS["Rows"]) or 0)
+        if sop_class == MRImageStorage and frames == 1
+        else None,
     )
 
 

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_modality_lut, get_decoder
-from pydicom.uid import UID
+from pydicom.uid import UID, JPEGLSLossless, JPEGLSNearLossless
 
 from vp_node.studies.codestream import declared_size
 from vp_node.studies.elements import PARSE_ERRORS, tags_of
@@ -31,6 +31,8 @@ _TAGS = tags_of(
     "PixelRepresentation NumberOfFrames PlanarConfiguration PixelPaddingValue PixelPaddingRangeLimit "
     "ModalityLUTSequence ExtendedOffsetTable ExtendedOffsetTableLengths PixelData"
 )
+_FASTEST = {str(JPEGLSLossless): "pyjpegls", str(JPEGLSNearLossless): "pyjpegls"}
+"""Where pydicom's own choice is not the fastest decoder at hand."""
 _WANTED = [*_TAGS.values(), *FRAME_TAGS.values()]
 
 
@@ -147,7 +149,12 @@ def _decoded(dataset: Dataset, indices: list[int]) -> Iterator[NDArray[np.int64]
         _check_declared_sizes(dataset, indices)
     try:
         decoder = get_decoder(syntax)
-        for frame, _ in decoder.iter_array(dataset, indices=indices, raw=True, allow_excess_frames=True):
+        fastest = _FASTEST.get(syntax, "")
+        plugin = fastest if fastest in decoder.available_plugins else ""
+        frames = decoder.iter_array(
+            dataset, indices=indices, raw=True, decoding_plugin=plugin, allow_excess_frames=True
+        )
+        for frame, _ in frames:
             if frame.shape != (dataset.Rows, dataset.Columns):
                 raise PixelError("A decoded frame has another size than its header says.")
             yield _cut(frame, dataset, syntax.is_encapsulated)

@@ -184,13 +184,17 @@ def _reference(record: Record) -> FrameReference:
     if header.layout is not None:
         offset = header.pixel_offset + ((record.number or 1) - 1) * header.layout.frame_bytes
         stored = StoredFrame(header.layout, offset, record.frame.slope, record.frame.intercept, header.file_state)
-    return FrameReference(header.sop_instance_uid, header.sop_class_uid, header.path, record.number, stored)
+    return FrameReference(
+        header.sop_instance_uid, header.sop_class_uid, header.path, record.number, stored, record.tile
+    )
 
 
 def _content_flags(item: Group) -> tuple[str, ...]:
     flags = []
     if item.records[0].header.photometric_interpretation == "MONOCHROME1":
         flags.append("inverted")
+    if item.records[0].tile is not None:
+        flags.append("tiled")
     if any(record.header.lossy for record in item.records):
         flags.append("lossy")
     if any(record.header.burned_in_annotation == "YES" for record in item.records):
