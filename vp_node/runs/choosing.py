@@ -99,24 +99,39 @@ def taken_identifiers(choices: Sequence[dict[str, Any]]) -> frozenset[str]:
     return frozenset(entry["identifier"] for entry in choices if entry["taken"])
 
 
+def are_known(session: Session, run: Run) -> bool:
+    """Whether the volumes that a run was planned with are still in the index."""
+    return all(row is not None for _, row in _rows(session, run))
+
+
+def _rows(session: Session, run: Run) -> list[tuple[dict[str, Any], Volume | None]]:
+    """The choices that were taken, each with its volume."""
+    return [
+        (
+            entry,
+            session.scalars(
+                select(Volume).where(
+                    Volume.study_id == entry["study_id"],
+                    Volume.revision == entry["revision"],
+                    Volume.identifier == entry["identifier"],
+                )
+            ).one_or_none(),
+        )
+        for entry in run.choices
+        if entry["taken"]
+    ]
+
+
 def gathered_volumes(session: Session, run: Run, data_folder: Path) -> tuple[ChosenVolume, ...]:
     """The volumes that a run takes, as they were when it was planned.
 
     Raises:
         RunFailure: one is no longer known.
     """
-    taken = [entry for entry in run.choices if entry["taken"]]
     found = []
-    for entry in taken:
-        row = session.scalars(
-            select(Volume).where(
-                Volume.study_id == entry["study_id"],
-                Volume.revision == entry["revision"],
-                Volume.identifier == entry["identifier"],
-            )
-        ).one_or_none()
+    for entry, row in _rows(session, run):
         if row is None:
-            raise RunFailure("A volume that the run was planned with is no longer known. Ask for the run again.")
+            raise RunFailure("A volume that the run was planned with is no longer in the index. Retry the run.")
         found.append(ChosenVolume(entry["name"], entry["session"], volume_from_json(row.description, data_folder)))
     return tuple(sorted(found, key=lambda item: int(item.name.removeprefix("v"))))
 
