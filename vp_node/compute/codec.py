@@ -114,6 +114,7 @@ def volume_to_json(volume: SourceVolume, relative_to: Path | None = None) -> dic
         "shape": list(volume.shape),
         "world": volume.world.tolist(),
         "frames": frames,
+        "uneven": [[place, _frame_to_json(frame, relative_to, layouts)] for place, frame in volume.uneven],
         "layouts": [asdict(layout) for layout in layouts],
         "visit": volume.visit.isoformat() if volume.visit else None,
         "flags": list(volume.flags),
@@ -142,6 +143,7 @@ def volume_from_json(data: dict[str, Any], folder: Path | None = None) -> Source
         visit=date.fromisoformat(data["visit"]) if data["visit"] else None,
         flags=tuple(data["flags"]),
         splits=tuple((what, value) for what, value in data["splits"]),
+        uneven=tuple((place, _frame_from_json(frame, base, layouts)) for place, frame in data.get("uneven", ())),
     )
 
 

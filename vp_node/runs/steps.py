@@ -109,7 +109,7 @@ def gather(context: RunContext, run_id: str, attempt: int) -> None:
         if not leaves_report:
             raise RunRefused(reason)
         refuse_with_report(context, run_id, attempt, reason)
-    paths = {frame.path for item in volumes for frame in item.volume.frames if not frame.is_missing}
+    paths = {frame.path for item in volumes for frame in item.volume.sources}
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise RunFailure(f"{len(missing)} of its source images are no longer in the data folder. Send the study again.")

@@ -104,10 +104,21 @@ class SourceVolume:
     """`missing-slice`, `duplicate-slice`, `irregular-spacing`, `gantry-tilt`, `no-date`… : see `volumes.md`."""
     splits: tuple[tuple[str, str], ...] = ()
     """What told this volume apart in its series: (`echo time`, `4.92`), (`b-value`, `1000`)…"""
+    uneven: tuple[tuple[float, FrameReference], ...] = ()
+    """Of a stack with varying gaps: the acquired frames, each with its place between the volume's slices, as an index.
+    The slices are an even grid then, on which voxels are interpolated; `frames` holds those that lie on it."""
+
+    @property
+    def sources(self) -> tuple[FrameReference, ...]:
+        """Every stored frame that the volume is made of, in order of place."""
+        held = (frame for _, frame in self.uneven) if self.uneven else iter(self.frames)
+        return tuple(frame for frame in held if not frame.is_missing)
 
     @property
     def missing_slices(self) -> tuple[int, ...]:
         """Indices of the slices that never came."""
+        if self.uneven:
+            return ()
         return tuple(index for index, frame in enumerate(self.frames) if frame.is_missing)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,8 @@ def load_voxels(volume: SourceVolume, limit_bytes: int = DEFAULT_LIMIT_BYTES) ->
     Stored values are cut to their Bits Stored, MONOCHROME1 is inverted within that range (the volume is flagged
     `inverted`), each frame is rescaled by its own slope and intercept (PS3.3 C.11.1.1.2), padding is brought to the
     smallest real value where it is none. Slices that never came are interpolated between their neighbours: such a
-    volume is flagged `missing-slice`, and taken only where it was asked for.
+    volume is flagged `missing-slice`, and taken only where it was asked for. So is one with varying gaps, flagged
+    `irregular-spacing`, whose slices are interpolated on an even grid.
 
     Raises:
         PixelError: pixels are missing, truncated, undecodable, or of another size than the header says.
@@ -56,13 +57,18 @@ def load_voxels(volume: SourceVolume, limit_bytes: int = DEFAULT_LIMIT_BYTES) ->
         raise PixelError(
             f"The volume of {columns}×{rows}×{slices} voxels is larger than the limit of {limit_bytes} bytes."
         )
-    voxels = np.empty((slices, rows, columns), dtype=np.float32)
+    stored = [(place, frame) for place, (_, frame) in enumerate(volume.uneven)] or [
+        (index, frame) for index, frame in enumerate(volume.frames) if not frame.is_missing
+    ]
+    voxels = np.empty((len(volume.uneven) or slices, rows, columns), dtype=np.float32)
     padding = Padding()
-    for path, wanted in _by_file(volume).items():
+    for path, wanted in _by_file(stored).items():
         if not load_stored(path, wanted, voxels, padding):
             _load_parsed(path, wanted, voxels, padding, limit_bytes)
     _fill_missing(voxels, volume.missing_slices)
     padding.apply(voxels, volume.modality)
+    if volume.uneven:
+        voxels = _on_even_grid(voxels, [place for place, _ in volume.uneven], slices)
     return voxels.transpose(2, 1, 0)
 
 
@@ -88,11 +94,10 @@ def _load_parsed(path: Path, wanted: Wanted, voxels: NDArray[np.float32], paddin
             padding.add(slice_index, padded)
 
 
-def _by_file(volume: SourceVolume) -> dict[Path, Wanted]:
+def _by_file(stored: Wanted) -> dict[Path, Wanted]:
     files: dict[Path, Wanted] = defaultdict(list)
-    for slice_index, frame in enumerate(volume.frames):
-        if not frame.is_missing:
-            files[frame.path].append((slice_index, frame))
+    for slice_index, frame in stored:
+        files[frame.path].append((slice_index, frame))
     # A decoder walks through a file's frames once, in their order.
     return {path: sorted(wanted, key=lambda item: item[1].frame_number or 0) for path, wanted in files.items()}
 
@@ -234,3 +239,18 @@ def _fill_missing(voxels: NDArray[np.float32], missing: tuple[int, ...]) -> None
         after = min(item for item in present if item > index)
         weight = np.float32((index - before) / (after - before))
         voxels[index] = (1 - weight) * voxels[before] + weight * voxels[after]
+
+
+def _on_even_grid(voxels: NDArray[np.float32], places: Sequence[float], slices: int) -> NDArray[np.float32]:
+    """Slices of an even grid, each interpolated between the acquired ones before and after it.
+
+    Args:
+        voxels: (acquired slices, rows, columns).
+        places: of the acquired slices, as indices of the grid, ascending.
+    """
+    even = np.empty((slices, *voxels.shape[1:]), dtype=np.float32)
+    for index in range(slices):
+        after = int(np.clip(np.searchsorted(places, index), 1, len(places) - 1))
+        share = np.float32(np.clip((index - places[after - 1]) / (places[after] - places[after - 1]), 0, 1))
+        even[index] = (1 - share) * voxels[after - 1] + share * voxels[after]
+    return even

@@ -62,6 +62,21 @@ def load_stored(
     return True
 
 
+def same_pixels(one: FrameReference, other: FrameReference) -> bool | None:
+    """Whether two frames hold the same bytes; None where that cannot be told without a decoder."""
+    if one.stored is None or other.stored is None:
+        return None
+    held = []
+    for path, stored in ((one.path, one.stored), (other.path, other.stored)):
+        try:
+            with path.open("rb") as file:
+                file.seek(stored.offset)
+                held.append(file.read(stored.layout.frame_bytes))
+        except OSError:
+            return None
+    return held[0] == held[1]
+
+
 def as_stored(raw: bytearray, layout: StoredLayout) -> NDArray[Any]:
     """Stored values (rows, columns), cut and sign-extended to Bits Stored in place: other bits may hold overlays."""
     unsigned = np.frombuffer(raw, dtype="u1" if layout.bits_allocated == 8 else "<u2")

@@ -19,6 +19,7 @@ from vp_node.studies.grouping import Group, Record, group, orientation_name, pla
 from vp_node.studies.headers import InstanceHeader
 from vp_node.studies.kind import Kind, kind_of
 from vp_node.studies.model import MISSING_FRAME, FrameReference, SetAside, SourceVolume, StoredFrame, Understanding
+from vp_node.studies.stored import same_pixels
 
 LOG = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def understand(headers: Sequence[InstanceHeader], rules: Sequence[VolumeRule] = 
     b_values = _b_values(records)
     volumes: list[SourceVolume] = []
     for item in groups:
-        reasons.extend((record.header, _DUPLICATE) for record in item.duplicates)
+        reasons.extend((record.header, _why_duplicate(record, item)) for record in item.duplicates)
         header = item.records[0].header
         visit, flags = visits[header.study_instance_uid]
         if any(record.header.sop_instance_uid in conflicting for record in item.records):
@@ -68,7 +69,19 @@ def understand(headers: Sequence[InstanceHeader], rules: Sequence[VolumeRule] = 
     return Understanding(tuple(sorted(volumes, key=_volume_order)), _set_aside(reasons))
 
 
-_DUPLICATE = "duplicate slice: another instance of this stack has the same position, and was taken"
+def _why_duplicate(record: Record, item: Group) -> str:
+    """Said louder where it matters which of the two was taken."""
+    normal = plane(record).normal
+
+    def distance(other: Record) -> float:
+        return abs(float(np.dot(np.subtract(other.frame.position or (), record.frame.position or ()), normal)))
+
+    taken = min(item.records, key=distance)
+    reason = "duplicate slice: another instance of this stack has the same position, and was taken"
+    if same_pixels(_reference(taken), _reference(record)) is not False:
+        return reason
+    LOG.warning("A duplicate slice has other pixels than the one that was taken.")
+    return f"{reason}; its pixels differ"
 
 
 def _one_per_uid(
@@ -155,10 +168,12 @@ def _volume(item: Group, visit: date | None, flags: tuple[str, ...], kind: Kind)
     stack = fit_stack(positions, surface, header.spacing_between_slices or first.frame.slice_thickness)
     assert first.frame.pixel_spacing is not None  # noqa: S101 (frames without one were set aside)
     frames = [MISSING_FRAME] * stack.length
-    for index, record in zip(stack.indices, item.records, strict=True):
-        frames[index] = _reference(record)
+    references = [_reference(record) for record in item.records]
+    for index, reference in zip(stack.indices, references, strict=True):
+        if index >= 0:
+            frames[index] = reference
     return SourceVolume(
-        identifier=_identifier(frames),
+        identifier=_identifier(references),
         patient_key=header.patient_key,
         study_instance_uid=header.study_instance_uid,
         series_instance_uid=header.series_instance_uid,
@@ -175,6 +190,7 @@ def _volume(item: Group, visit: date | None, flags: tuple[str, ...], kind: Kind)
         visit=visit,
         flags=(*stack.flags, *item.flags, *flags, *_content_flags(item)),
         splits=item.splits,
+        uneven=tuple(zip(stack.places, references, strict=True)) if stack.places else (),
     )
 
 
@@ -204,7 +220,7 @@ def _content_flags(item: Group) -> tuple[str, ...]:
 
 def _identifier(frames: Sequence[FrameReference]) -> str:
     """See `SourceVolume.identifier`."""
-    pairs = sorted((frame.sop_instance_uid, frame.frame_number or 0) for frame in frames if not frame.is_missing)
+    pairs = sorted((frame.sop_instance_uid, frame.frame_number or 0) for frame in frames)
     return hashlib.sha256("\n".join(f"{uid} {number}" for uid, number in pairs).encode()).hexdigest()[:32]
 
 
