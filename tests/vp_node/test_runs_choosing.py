@@ -109,6 +109,27 @@ def test_several_sessions_are_the_latest_up_to_the_study_and_never_another_patie
     assert set(choice.other_digests) == {digests[date(2022, 3, 1)], digests[date(2023, 3, 1)]}
 
 
+def test_studies_of_one_day_are_joined_where_they_answer_one_order(context: RunContext, tmp_path: Path) -> None:
+    visit = date(2024, 3, 1)
+    asked, second, other, empty, later = (
+        write_phantom(tmp_path / str(number), visit=day, seed=number)
+        for number, day in enumerate([visit, visit, visit, visit, date(2024, 3, 2)])
+    )
+    for paths, accession in ((asked, "A77"), (second, "A77"), (other, "A78"), (empty, "0000"), (later, "A77")):
+        for path in paths:
+            dataset = dcmread(path)
+            dataset.AccessionNumber = accession
+            dataset.save_as(path)
+    asked_id, second_id, *_, later_id = (closed_study(context, paths) for paths in (asked, second, other, empty, later))
+    with context.sessions() as session:
+        choice = choose_for(session, session.get_one(Study, asked_id), SeriesSelection(), context.data_folder)
+        alone = choose_for(session, session.get_one(Study, later_id), SeriesSelection(), context.data_folder)
+        kept = json.dumps([row.description for row in session.query(Volume)])
+    assert {entry["study_id"] for entry in choice.entries if entry["taken"]} == {asked_id, second_id}
+    assert {entry["study_id"] for entry in alone.entries if entry["taken"]} == {later_id}
+    assert "A77" not in kept
+
+
 def test_studies_of_one_day_are_joined_where_they_share_a_frame_of_reference(
     context: RunContext, tmp_path: Path
 ) -> None:

@@ -51,7 +51,7 @@ def choose_for(
     Where the prompt looks at several sessions, the earlier ones come from the patient's other studies that lie before
     this one: complete ones, and those that were fetched as priors. Another study of the same day belongs to the session
     where it shares a frame of reference with this one, that is, where the patient lay in the scanner once and the
-    images were filed as two studies; otherwise it is left alone.
+    images were filed as two studies, or where both answer one order; otherwise it is left alone.
     """
     own = volumes = stored_volumes(session, study, data_folder, revision)
     studies = {study.study_instance_uid: study}
@@ -170,14 +170,14 @@ def _other_studies(session: Session, study: Study) -> Sequence[Study]:
 
 
 def _of_the_same_session(others: Sequence[SourceVolume], volumes: Sequence[SourceVolume]) -> tuple[SourceVolume, ...]:
-    """Those of the same day and in the same frame of reference."""
-    here = {(volume.visit, volume.frame_of_reference_uid) for volume in volumes}
+    """Those of the same day that share a frame of reference or an order."""
+    frames = {(volume.visit, volume.frame_of_reference_uid) for volume in volumes if volume.frame_of_reference_uid}
+    orders = {(volume.visit, volume.order_key) for volume in volumes if volume.order_key}
     return tuple(
         volume
         for volume in others
         if volume.visit is not None
-        and volume.frame_of_reference_uid
-        and (volume.visit, volume.frame_of_reference_uid) in here
+        and ((volume.visit, volume.frame_of_reference_uid) in frames or (volume.visit, volume.order_key) in orders)
     )
 
 

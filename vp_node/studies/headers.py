@@ -73,6 +73,8 @@ class InstanceHeader:
     transfer_syntax_uid: str
     patient_key: str
     """See `patient_key`."""
+    order_key: str = ""
+    """The Accession Number, hashed: what was ordered together has one. Empty where there is none."""
     frames: tuple[FrameHeader, ...] = ()
     """One for each stored frame; empty for objects that are no images."""
     digest: str = ""
@@ -182,9 +184,16 @@ def patient_key(issuer: str, patient_id: str, study_instance_uid: str) -> str:
     return hashlib.sha256(f"{issuer}\0{patient_id}".encode()).hexdigest()
 
 
+def order_key(accession_number: str) -> str:
+    """SHA-256 of an Accession Number; empty where it is absent, redacted or nothing but zeros."""
+    if not accession_number.strip("0 ") or _REDACTED.fullmatch(accession_number):
+        return ""
+    return hashlib.sha256(f"order\0{accession_number}".encode()).hexdigest()
+
+
 _TAGS = tags_of(
     "SpecificCharacterSet SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID PatientID "
-    "IssuerOfPatientID Modality Manufacturer ManufacturerModelName SeriesNumber InstanceNumber StudyDate SeriesDate "
+    "AccessionNumber IssuerOfPatientID Modality Manufacturer ManufacturerModelName SeriesNumber InstanceNumber StudyDate SeriesDate "
     "AcquisitionDate AcquisitionDateTime ContentDate StudyTime AcquisitionTime ContentTime StudyDescription "
     "SeriesDescription ProtocolName BodyPartExamined StationName PerformedStationAETitle InstitutionName PatientSex "
     "PatientAge Rows Columns SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored PixelRepresentation "
@@ -302,6 +311,7 @@ def _header(dataset: Dataset, meta: FileMetaDataset, path: Path, size: int) -> I
         series_instance_uid=_required(say("SeriesInstanceUID"), "SeriesInstanceUID"),
         transfer_syntax_uid=str(meta.get("TransferSyntaxUID", "")),
         patient_key=patient_key(say("IssuerOfPatientID"), say("PatientID"), study),
+        order_key=order_key(say("AccessionNumber")),
         frames=_frames(dataset, frames, sop_class),
         frame_of_reference_uid=say("FrameOfReferenceUID"),
         modality=say("Modality"),

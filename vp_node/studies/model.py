@@ -108,6 +108,9 @@ class SourceVolume:
     """Of a stack with varying gaps: the acquired frames, each with its place between the volume's slices, as an index.
     The slices are an even grid then, on which voxels are interpolated; `frames` holds those that lie on it."""
 
+    order_key: str = ""
+    """The Accession Number, hashed; empty where there is none."""
+
     @property
     def sources(self) -> tuple[FrameReference, ...]:
         """Every stored frame that the volume is made of, in order of place."""

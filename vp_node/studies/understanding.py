@@ -190,6 +190,7 @@ def _volume(item: Group, visit: date | None, flags: tuple[str, ...], kind: Kind)
         visit=visit,
         flags=(*stack.flags, *item.flags, *flags, *_content_flags(item)),
         splits=item.splits,
+        order_key=header.order_key,
         uneven=tuple(zip(stack.places, references, strict=True)) if stack.places else (),
     )
 
