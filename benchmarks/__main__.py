@@ -1,8 +1,9 @@
 """Runs every benchmark and prints its table."""
 
-from benchmarks import first_answer, language_speed, receive
+from benchmarks import first_answer, language_speed, loading, receive
 
 if __name__ == "__main__":
     receive.main()
+    loading.main([])
     language_speed.main([])
     first_answer.main([])

@@ -98,3 +98,19 @@ def test_writers_wait_for_each_other(engine: Engine) -> None:
     with sessions() as session:
         written = session.scalars(select(AuditEvent).where(AuditEvent.actor.like("writer-%"))).all()
     assert len(written) == 60
+
+
+def test_who_reads_waits_for_no_writer_and_holds_none_up(engine: Engine) -> None:
+    sessions = session_factory(engine)
+    with sessions.begin() as writer:
+        record(writer, "first", "write")
+        writer.flush()
+        with sessions() as reader:
+            assert reader.scalars(select(AuditEvent).where(AuditEvent.actor == "first")).all() == []
+            reader.commit()
+    with sessions() as reader:
+        before = len(reader.scalars(select(AuditEvent)).all())
+        with sessions.begin() as writer:  # while the reader's transaction is open
+            record(writer, "second", "write")
+        reader.commit()
+        assert len(reader.scalars(select(AuditEvent)).all()) == before + 1

@@ -25,7 +25,12 @@ from vp_node.runs.control import retry_run
 def add_runs(context: RunContext, *runs: tuple[str, int]) -> None:
     """Queued runs by id and priority."""
     with context.sessions.begin() as session:
-        study = Study(study_instance_uid="1.2.3", patient=Patient(key="k", patient_id="SECRET-ID"))
+        study = Study(
+            study_instance_uid="1.2.3",
+            patient=Patient(key="k", patient_id="SECRET-ID"),
+            revision=1,
+            understood_revision=1,
+        )
         version = PromptVersion(id="v", number=1, text="p", definition={}, created_by="test")
         session.add_all([study, Prompt(name="p", owner="test", versions=[version])])
         session.flush()
@@ -60,7 +65,7 @@ def steps(folder: Path) -> list[list[str]]:
     return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"

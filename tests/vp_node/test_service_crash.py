@@ -26,7 +26,7 @@ KILL_POINTS = [
 
 
 @pytest.mark.requirement("kill -9 at any point of running and sending ends in exactly one SEG and one SR")
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_a_run_killed_at_every_step_ends_in_one_seg_and_one_sr(tmp_path: Path) -> None:
     with receiving_pacs(tmp_path / "pacs", PACS) as pacs_port, node_in(tmp_path / "node", pacs_port) as node:
         add_prompt(node.sessions, "volumes", "measure the left hippocampus")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,16 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
+from tests.vp_node.results_support.cases import chosen, classic, encoded, hippocampus, written
 from tests.vp_node.studies_support.synthetic import Slices, brain_like, corner_distance, decimal, stack_matrix, write
+from vp_node.compute.codec import volume_from_json, volume_to_json
+from vp_node.results import check_with_sources
 from vp_node.studies.headers import read_header
 from vp_node.studies.model import Understanding
+from vp_node.studies.pixels import load_voxels
+from vp_node.studies.sessions import sessions_of
 from vp_node.studies.understanding import understand
+from vp_node.studies.volume_set import SeriesSelection, choose
 
 AXIAL = stack_matrix(np.eye(3), (1.0, 1.0, 2.0), (-50.0, -60.0, 10.0))
 
@@ -25,10 +32,14 @@ def understand_folder(folder: Path) -> Understanding:
     return understand([read_header(path) for path in sorted(folder.rglob("*.dcm"))])
 
 
-def test_one_duplicate_slice_is_kept_out_and_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("differ", [False, True])
+def test_one_duplicate_slice_is_kept_out_and_named_louder_where_its_pixels_differ(
+    tmp_path: Path, differ: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     whole = stack()
     write(whole, tmp_path)
-    again = Slices(AXIAL, brain_like(2, (4, 3, 8)), whole.series, whole.study, whole.frame_of_reference)
+    voxels = brain_like(2, (4, 3, 8)) if differ else whole.voxels
+    again = Slices(AXIAL, voxels, whole.series, whole.study, whole.frame_of_reference)
     again.skip = tuple(k for k in range(8) if k != 3)
     again.first_instance = 100
     write(again, tmp_path)
@@ -36,8 +47,12 @@ def test_one_duplicate_slice_is_kept_out_and_named(tmp_path: Path) -> None:
     (volume,) = understanding.volumes
     assert volume.flags == ("duplicate-slice",)
     assert corner_distance(volume.world, volume.shape, whole.world, whole.voxels.shape) < 1e-6
-    assert [len(item.sop_instance_uids) for item in understanding.set_aside] == [1]
-    assert "duplicate slice" in understanding.set_aside[0].reason
+    (aside,) = understanding.set_aside
+    assert len(aside.sop_instance_uids) == 1
+    assert aside.reason.startswith("duplicate slice")
+    assert ("its pixels differ" in aside.reason) == differ
+    assert [record.levelname for record in caplog.records if "duplicate" in record.message] == ["WARNING"] * differ
+    np.testing.assert_array_equal(load_voxels(volume), whole.voxels.astype(np.float32))
 
 
 def test_scout_inside_a_series_is_split_off_and_set_aside(tmp_path: Path) -> None:
@@ -190,3 +205,50 @@ def test_kind_comes_from_the_header_before_the_description(
     (volume,) = understand_folder(tmp_path).volumes
     assert (volume.kind, volume.contrast) == (kind, contrast)
     assert volume.evidence
+
+
+@pytest.mark.requirement("varying gaps are flagged and resampled only on request")
+@pytest.mark.parametrize("tilt", [0.0, 0.3])
+def test_a_stack_with_varying_gaps_is_resampled_on_an_even_grid_only_where_it_is_asked_for(
+    tmp_path: Path, tilt: float
+) -> None:
+    """The voxels say where they lie: on the even grid they say it still."""
+    places = np.array([0.0, 2.0, 4.7, 6.7, 9.9, 12.0, 13.1, 16.0])
+    direction = np.array([0.0, tilt, 1.0])
+    voxels = np.broadcast_to((100 * places).astype(np.uint16), (4, 3, 8)).copy()
+    uneven = Slices(AXIAL, voxels)
+    uneven.attributes["ImagePositionPatient"] = lambda k: [decimal(v) for v in AXIAL[:3, 3] + places[k] * direction]
+    write(uneven, tmp_path)
+    (volume,) = understand_folder(tmp_path).volumes
+    assert volume.flags == (("irregular-spacing", "gantry-tilt") if tilt else ("irregular-spacing",))
+    assert len(volume.sources) == 8 and volume.missing_slices == ()
+    ends = [volume.world @ [0, 0, k, 1] for k in (0, volume.shape[2] - 1)]
+    first, last = (np.diag([-1, -1, 1]) @ (AXIAL[:3, 3] + places[k] * direction) for k in (0, -1))
+    np.testing.assert_allclose([end[:3] for end in ends], [first, last], atol=1e-6)
+    heights = volume.world[2, 2] * np.arange(volume.shape[2])
+    loaded = load_voxels(volume)
+    assert loaded.shape == volume.shape
+    np.testing.assert_allclose(loaded[1, 2], 100 * heights, atol=0.6)
+    again = volume_from_json(json.loads(json.dumps(volume_to_json(volume))))
+    np.testing.assert_array_equal(load_voxels(again), loaded)
+    sessions = sessions_of([volume])
+    assert choose(sessions, SeriesSelection()).chosen == ()
+    assert len(choose(sessions, SeriesSelection(flagged_ok=True)).chosen) == 1
+
+
+def test_results_on_a_resampled_stack_pass_the_check(tmp_path: Path) -> None:
+    places = [0.0, 2.0, 4.7, 6.7, 9.9, 12.0, 13.1, 16.0, 18.0, 20.0]
+    stack = classic(tmp_path, "axial")
+    for k, path in enumerate(sorted(tmp_path.glob("*.dcm"), key=lambda item: int(dcmread(item).InstanceNumber))):
+        dataset = dcmread(path)
+        if k >= len(places):
+            path.unlink()
+            continue
+        dataset.ImagePositionPatient = [decimal(v) for v in stack.lps[:3, 3] + [0, 0, places[k]]]
+        dataset.save_as(path)
+    items = chosen(understand_folder(tmp_path).volumes)
+    assert "irregular-spacing" in items[0].volume.flags
+    objects = encoded(hippocampus(items), items)
+    sources = {str(dcmread(path).SOPInstanceUID): path for path in tmp_path.glob("*.dcm")}
+    for file in written(objects, tmp_path / "objects"):
+        assert check_with_sources(file, sources) == []

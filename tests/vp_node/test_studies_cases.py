@@ -24,16 +24,16 @@ CASES: dict[str, tuple[dict[str, int], tuple[str, ...]]] = {
         {"T1": 1, "FIELDMAP": 2, "PHASE": 1, "DWI": 3, "ADC": 1, "TRACE": 1, "FA": 1, "PERFUSION": 3, "CBF": 1},
         ("colour image", "no image: Enhanced SR"),
     ),
-    "sie_mosaic_dwi_decubitus": ({}, ("mosaic",)),
-    "sie_mosaic_ax_cor_sag": ({}, ("mosaic",)),
-    "transfer_syntaxes_9x": ({}, ("mosaic",)),
-    "bits_12_signed_unsigned": ({}, ("mosaic", "conflict")),
+    "sie_mosaic_dwi_decubitus": ({"DWI": 3}, ()),
+    "sie_mosaic_ax_cor_sag": ({"BOLD": 8}, ()),
+    "transfer_syntaxes_9x": ({"BOLD": 9}, ()),
+    "bits_12_signed_unsigned": ({"BOLD": 1}, ("conflict",)),
     "ct_philips_tilt_phantom": ({"CT": 1}, ("localizer", "secondary capture")),
     "ge_localizer_3plane": ({"BOLD": 2}, ("localizer",)),
     "philips_dualecho_mag_phase": ({"GRE": 2, "PHASE": 2}, ()),
     "philips_dwi_oblique": ({"DWI": 3}, ()),
     "canon_dwi_oblique": ({"DWI": 3}, ()),
-    "uih_dti_vframe": ({}, ("VFRAME",)),
+    "uih_dti_vframe": ({"DWI": 17}, ()),
     "ico_ct_tilt_noise": ({"CT": 1}, ()),
     "ico_ct_increment_noise": ({"CT": 1}, ()),
     "ico_mixed_orientation_noise": ({"T2": 2}, ()),
@@ -76,6 +76,8 @@ def test_corners_of_every_case_match_the_reference(shared_data: Path, name: str)
     _, understanding = understood(shared_data, name)
     reference = json.loads((shared_data / "dicom" / name / "reference.json").read_text())
     fitted = [(v["affine_ras"], v["shape_ijk"]) for v in reference["header_geometry"]["volumes"]]
+    if not fitted:  # tiles of one frame, whose position is not that of a slice: dcm2niix's matrices stand for the truth
+        fitted = [(v["affine_ras"], v["shape"][:3]) for v in reference["outputs"]]
     for volume in understanding.volumes:
         distances = [corner_distance(volume.world, volume.shape, np.array(w), shape) for w, shape in fitted]
         assert min(distances) < TOLERANCE_MM

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydicom import dcmread
+from pydicom import DataElement, config, dcmread
+from pydicom.tag import Tag
 
 from tests.vp_node.studies_support.synthetic import Slices, brain_like, stack_matrix, write
 from vp_node.studies.headers import HeaderError, InstanceHeader, patient_key, read_header
@@ -71,6 +72,17 @@ def test_what_cannot_be_used_is_refused_with_its_reason(path: Path, keyword: str
     with pytest.raises(HeaderError, match=words) as raised:
         read_header(path)
     assert "ynthetic" not in str(raised.value)
+
+
+@pytest.mark.parametrize("keyword", ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"])
+@pytest.mark.parametrize("value", ["../../etc/passwd", "1.2.a", "1..2", "1.2.", "1." + "3" * 64, "1.2/3", "1.2\\1.3"])
+def test_what_is_no_uid_is_refused_before_anything_is_made_of_it(path: Path, keyword: str, value: str) -> None:
+    dataset = dcmread(path)
+    dataset.add(DataElement(Tag(keyword), "UI", value, validation_mode=config.IGNORE))
+    dataset.save_as(path, enforce_file_format=False)
+    with pytest.raises(HeaderError, match="is no UID") as raised:
+        read_header(path)
+    assert value not in str(raised.value)
 
 
 def test_no_dicom_file_is_refused(tmp_path: Path) -> None:

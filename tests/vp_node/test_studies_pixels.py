@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import struct
+import tempfile
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels import compress
-from pydicom.uid import JPEGLSLossless, RLELossless
+from pydicom.uid import ImplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
 from tests.vp_node.studies_support.synthetic import Slices, brain_like, stack_matrix, write
 from vp_node.studies.codestream import declared_size
@@ -178,3 +182,90 @@ def one_frame(path: Path) -> np.ndarray:
         visit=None,
     )
     return load_voxels(volume)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    dtype=st.sampled_from(["uint8", "uint16", "int16"]),
+    spare=st.sampled_from([0, 0, 4]),
+    photometric=st.sampled_from(["MONOCHROME1", "MONOCHROME2"]),
+    slope=st.sampled_from([1.0, 1.0, 0.5, 2.44140625, 0.0183150183]),
+    intercept=st.sampled_from([0.0, -1024.0, 12.25]),
+    padding=st.sampled_from([None, (-2000, None), (0, 3), (2000, 9000)]),
+    implicit=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_pixels_read_from_their_place_are_those_that_the_parser_finds(
+    dtype: str,
+    spare: int,
+    photometric: str,
+    slope: float,
+    intercept: float,
+    padding: tuple[int, int | None] | None,
+    implicit: bool,
+    seed: int,
+) -> None:
+    attributes: dict[str, object] = {
+        "PhotometricInterpretation": photometric,
+        "RescaleSlope": str(slope),
+        "RescaleIntercept": str(intercept),
+    }
+    bits = 8 * np.dtype(dtype).itemsize - spare
+    attributes |= {"BitsStored": bits, "HighBit": bits - 1}
+    if padding is not None and dtype != "uint8":
+        low, limit = padding
+        attributes["PixelPaddingValue"] = low if low >= 0 or dtype == "int16" else low % 65536
+        if limit is not None:
+            attributes["PixelPaddingRangeLimit"] = limit
+    stack = Slices(np.diag([1.0, 1.0, 2.0, 1.0]), brain_like(seed, (7, 5, 3), dtype), attributes=attributes)
+    with tempfile.TemporaryDirectory() as name:
+        paths = write(stack, Path(name))
+        if implicit:
+            for path in paths:
+                dataset = dcmread(path)
+                dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+                dataset.save_as(path, implicit_vr=True, little_endian=True)
+        (volume,) = understand([read_header(path) for path in paths]).volumes
+        assert all(frame.stored is not None for frame in volume.frames)
+        direct = load_voxels(volume)
+        frames = tuple(replace(frame, stored=None) for frame in volume.frames)
+        np.testing.assert_array_equal(direct, load_voxels(replace(volume, frames=frames)))
+
+
+def test_a_file_that_has_changed_is_parsed_again(tmp_path: Path) -> None:
+    """Its pixels lie elsewhere than the index says: they are found all the same."""
+    stack = Slices(np.diag([1.0, 1.0, 2.0, 1.0]), brain_like(3, (7, 5, 3)))
+    paths = write(stack, tmp_path)
+    (volume,) = understand([read_header(path) for path in paths]).volumes
+    dataset = dcmread(paths[1])
+    dataset.ImageComments = "longer than before"
+    dataset.save_as(paths[1])
+    np.testing.assert_array_equal(load_voxels(volume), stack.voxels.astype(np.float32))
+
+
+@pytest.mark.requirement("bounded memory on a CT of thousands of slices")
+def test_loading_needs_no_more_memory_than_the_volume_and_a_few_slices(tmp_path: Path) -> None:
+    side, slices = 64, 600
+    voxels = np.random.default_rng(0).integers(-1000, 2000, (side, side, slices), dtype=np.int16)
+    voxels[:9, :9] = -2000
+    attributes = {"PixelPaddingValue": -2000, "RescaleSlope": "1", "RescaleIntercept": "-1024"}
+    stack = Slices(np.diag([1.0, 1.0, 0.5, 1.0]), voxels, modality="CT", attributes=attributes)
+    volume = volume_of(stack, tmp_path)
+    tracemalloc.start()
+    try:
+        loaded = load_voxels(volume)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert loaded.shape == (side, side, slices)
+    masks = side * side * slices / 8
+    assert peak < loaded.nbytes + masks + 40 * side * side * 4 + 200_000  # and what holds 600 small arrays
+
+
+def test_frames_of_one_object_are_read_from_their_place(shared_data: Path) -> None:
+    folder = shared_data / "dicom" / "sie_xa30_enhanced_brain" / "dicom"
+    volumes = understand([read_header(path) for path in sorted(folder.rglob("*")) if path.is_file()]).volumes
+    volume = max(volumes, key=lambda item: len(item.frames))
+    assert {frame.stored is not None for frame in volume.frames} == {True}
+    frames = tuple(replace(frame, stored=None) for frame in volume.frames)
+    np.testing.assert_array_equal(load_voxels(volume), load_voxels(replace(volume, frames=frames)))

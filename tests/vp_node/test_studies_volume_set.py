@@ -161,6 +161,15 @@ def test_volume_sets_are_of_one_patient() -> None:
     ("dates", "visit", "flags"),
     [
         ([{"study_date": "20240301"}, {"study_date": "20240301", "acquisition_date": "20240302"}], FIRST, ()),
+        # Past midnight, and reconstructed years later.
+        ([{"study_date": "20240301", "acquisition_date": "20240302", "content_date": "20290101"}], FIRST, ()),
+        ([{"study_date": "20240303", "acquisition_date": "20240302"}], date(2024, 3, 3), ()),
+        # The study was made by an import, or a reconstruction, long after the patient was scanned.
+        ([{"study_date": "20240601", "acquisition_date": "20240301"}, {}], FIRST, ("study-date-later",)),
+        ([{"study_date": "20240301"}, {"study_date": "20240302"}], FIRST, ("several-study-dates",)),
+        # Placeholders are no dates.
+        ([{"study_date": "19000101", "acquisition_date": "20240301"}], FIRST, ("redacted-date",)),
+        ([{"study_date": "2024.03.01"}], FIRST, ()),
         ([{"study_date": "***", "acquisition_date": "20240301"}], FIRST, ("redacted-date",)),
         ([{"study_date": "***", "acquisition_date": "***"}], None, ("redacted-date", "no-date")),
         ([{"series_date": "20240301"}], FIRST, ("no-study-date",)),

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from vp_node.cli import asking, network, operations, prompts, results, runs, service, setup, studies
+from vp_node.cli import asking, network, operations, prompts, results, rules, runs, service, setup, studies
 from vp_node.cli.errors import NodeGroup
 
 QUOTING_LIBRARIES = ("pydicom", "highdicom", "pynetdicom")
@@ -52,7 +52,7 @@ def begin(
     warnings.simplefilter("ignore")
 
 
-for _module in (setup, service, network, studies, prompts, asking, runs, results, operations):
+for _module in (setup, service, network, studies, rules, prompts, asking, runs, results, operations):
     _module.register(app)
 
 

@@ -233,6 +233,25 @@ def complete(ctx: typer.Context, study: StudyArgument, by: ByOption) -> None:
     say(f"{uid} is complete, revision {revision}. A running node understands it and asks its prompts in a moment.")
 
 
+@study_commands.command()
+def understand(ctx: typer.Context, study: StudyArgument, by: ByOption) -> None:
+    """Looks at a complete study again, with the rules as they are now (`vp-node rules`).
+
+    Where a rule changes what it holds, its standing prompts are asked anew; otherwise nothing else happens.
+    """
+    from vp_node.database.models import StudyState
+    from vp_node.operations.audit import record
+
+    with opened(ctx) as node, node.sessions.begin() as session:
+        found = find_study(session, study)
+        if found.state != StudyState.COMPLETE:
+            raise CommandError(f"The study is {found.state}: only a complete one can be looked at again.")
+        found.revision += 1
+        record(session, by, "study to be understood again", found.study_instance_uid, revision=found.revision)
+        uid, revision = found.study_instance_uid, found.revision
+    say(f"{uid}: a running node looks at it again in a moment, as revision {revision}.")
+
+
 def describe(volume: SourceVolume) -> dict[str, Any]:
     """A volume as plain values, under the names that `inspect` uses."""
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
@@ -11,7 +12,15 @@ import numpy as np
 
 from vp_model.outcome import InputVolume
 from vp_node.config import AlignmentSection
-from vp_node.studies.model import MISSING_FRAME, ChosenVolume, FrameReference, SourceVolume
+from vp_node.studies.kind import UNKNOWN
+from vp_node.studies.model import (
+    MISSING_FRAME,
+    ChosenVolume,
+    FrameReference,
+    SourceVolume,
+    StoredFrame,
+    StoredLayout,
+)
 
 
 @dataclass(frozen=True)
@@ -62,9 +71,20 @@ class PlanJob:
         return cls(data["prompt"], tuple(InputVolume(**item) for item in data["volumes"]))
 
 
+MODEL_KINDS = frozenset(
+    {"T1", "T1+C", "T2", "FLAIR", "PD", "GRE", "SWI", "DWI", "ADC", "CT", "STIR", "TOF", "PERFUSION"}
+)
+"""The kinds that α has met in training; another one is `unknown` to it."""
+_AS_MODEL_KIND = {"TRACE": "DWI"}
+"""A trace-weighted image is what a radiologist reads as the DWI."""
+
+
 def kind_for_model(volume: SourceVolume) -> str:
-    """The kind as the model is told it: `T1+C` is a T1 with contrast agent."""
-    return "T1+C" if volume.kind == "T1" and volume.contrast == "post" else volume.kind
+    """The kind as the model is told it: `T1+C` is a T1 with contrast agent, and what it never met is `unknown`."""
+    kind = _AS_MODEL_KIND.get(volume.kind, volume.kind)
+    if kind == "T1" and volume.contrast == "post":
+        kind = "T1+C"
+    return kind if kind in MODEL_KINDS else UNKNOWN
 
 
 def input_volumes(chosen: tuple[ChosenVolume, ...]) -> tuple[InputVolume, ...]:
@@ -86,17 +106,18 @@ def volume_to_json(volume: SourceVolume, relative_to: Path | None = None) -> dic
     Args:
         relative_to: the node's data folder, where paths in it are to be written relative to it.
     """
-    frames = [
-        [frame.sop_instance_uid, frame.sop_class_uid, str(_relative(frame.path, relative_to)), frame.frame_number]
-        for frame in volume.frames
-    ]
+    layouts: dict[StoredLayout, int] = {}
+    frames = [_frame_to_json(frame, relative_to, layouts) for frame in volume.frames]
     return {
         **{name: getattr(volume, name) for name in _PLAIN_FIELDS},
         "evidence": list(volume.evidence),
         "shape": list(volume.shape),
         "world": volume.world.tolist(),
         "frames": frames,
+        "uneven": [[place, _frame_to_json(frame, relative_to, layouts)] for place, frame in volume.uneven],
+        "layouts": [asdict(layout) for layout in layouts],
         "visit": volume.visit.isoformat() if volume.visit else None,
+        "order_key": volume.order_key,
         "flags": list(volume.flags),
         "splits": [list(split) for split in volume.splits],
     }
@@ -109,20 +130,52 @@ def volume_from_json(data: dict[str, Any], folder: Path | None = None) -> Source
         folder: what relative paths are relative to.
     """
     base = folder or Path()
+    layouts = [
+        StoredLayout(**{**item, "padding": tuple(item["padding"]) if item["padding"] else None})
+        for item in data.get("layouts", ())
+    ]
     columns, rows, slices = data["shape"]
     return SourceVolume(
         **{name: data[name] for name in _PLAIN_FIELDS},
         evidence=tuple(data["evidence"]),
         shape=(columns, rows, slices),
         world=np.asarray(data["world"], dtype=np.float64),
-        frames=tuple(
-            FrameReference(instance, sop_class, base / path, number) if instance else MISSING_FRAME
-            for instance, sop_class, path, number in data["frames"]
-        ),
+        frames=tuple(_frame_from_json(frame, base, layouts) for frame in data["frames"]),
         visit=date.fromisoformat(data["visit"]) if data["visit"] else None,
         flags=tuple(data["flags"]),
         splits=tuple((what, value) for what, value in data["splits"]),
+        order_key=data.get("order_key", ""),
+        uneven=tuple((place, _frame_from_json(frame, base, layouts)) for place, frame in data.get("uneven", ())),
     )
+
+
+def _frame_to_json(frame: FrameReference, folder: Path | None, layouts: dict[StoredLayout, int]) -> list[Any]:
+    """A short list, for there may be thousands; layouts that frames share stand once, and are added where new."""
+    said: list[Any] = [
+        frame.sop_instance_uid,
+        frame.sop_class_uid,
+        str(_relative(frame.path, folder)),
+        frame.frame_number,
+    ]
+    stored = frame.stored
+    if stored is not None or frame.tile is not None:
+        said.append(frame.tile)
+    if stored is not None:
+        number = layouts.setdefault(stored.layout, len(layouts))
+        said += [number, stored.offset, stored.slope, stored.intercept, *stored.file_state]
+    return said
+
+
+def _frame_from_json(data: list[Any], base: Path, layouts: Sequence[StoredLayout]) -> FrameReference:
+    instance, sop_class, path, number, *more = data
+    if not instance:
+        return MISSING_FRAME
+    tile = tuple(more[0]) if more and more[0] else None
+    stored = None
+    if len(more) > 1:
+        layout, offset, slope, intercept, size, modified = more[1:]
+        stored = StoredFrame(layouts[layout], offset, slope, intercept, (size, modified))
+    return FrameReference(instance, sop_class, base / path, number, stored, tile)
 
 
 _PLAIN_FIELDS = (

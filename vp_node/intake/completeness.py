@@ -109,7 +109,7 @@ def close(
     Nothing but what this node made is no study to run prompts on. At the force limit the configuration says whether to
     proceed (flagged), to hold for a person, or to discard.
     """
-    digests = _digests(session, study)
+    digests = instance_digests(session, study)
     if not digests:
         study.state = StudyState.OWN_RESULTS
     elif decision.verdict is Verdict.FORCE and settings.force_action == "hold":
@@ -119,7 +119,7 @@ def close(
     else:
         study.state = StudyState.COMPLETE
         study.revision += 1
-        study.input_digest = hashlib.sha256("".join(digests).encode()).hexdigest()
+        study.input_digest = content_digest(digests)
     flags = [flag for flag in study.flags if flag != FORCED]
     study.flags = [*flags, FORCED] if decision.verdict is Verdict.FORCE else flags
     study.closed_at = now
@@ -143,7 +143,13 @@ def complete_by_hand(session: Session, study: Study, settings: CompletenessSecti
     return close(session, study, settings, Decision(Verdict.CLOSE, "completed by hand"), now, actor)
 
 
-def _digests(session: Session, study: Study) -> Sequence[str]:
+def content_digest(digests: Sequence[str]) -> str:
+    """SHA-256 over the digests of what a study holds."""
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def instance_digests(session: Session, study: Study) -> Sequence[str]:
+    """Of everything in a study but this node's results, in order."""
     return session.scalars(
         select(Instance.digest)
         .join(Series)

@@ -103,6 +103,9 @@ def _index(session: Session, arrival: Arrival, relative: Path, target: Path) -> 
     ).all()
     if any(instance.digest == arrival.digest for instance in known):
         _count(session, arrival)
+        if not target.is_file():  # it was lost: its place is made of its UIDs and digest, and is the same
+            move_durably(arrival.path, target)
+            record(session, "node", "lost file restored", header.sop_instance_uid, study=header.study_instance_uid)
         if study.state == StudyState.PRIOR and not prior:
             _reopen(session, study, arrival, moment)
         return Stored.IDENTICAL

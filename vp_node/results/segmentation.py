@@ -277,7 +277,8 @@ def _derivations(source: Source) -> list[DicomSequence | None]:
         image.ReferencedSOPInstanceUID = frame.sop_instance_uid
         if frame.frame_number is not None:
             image.ReferencedFrameNumber = frame.frame_number
-        image.SpatialLocationsPreserved = "YES"
+        # A slice that was a tile of a mosaic lies elsewhere in the image than in space.
+        image.SpatialLocationsPreserved = "YES" if frame.tile is None else "NO"
         image.PurposeOfReferenceCodeSequence = purpose
         derivation = Dataset()
         derivation.SourceImageSequence = [image]

@@ -49,18 +49,20 @@ def choose_for(
         maximum_age_days: earlier sessions that are older than this before the study's are left out.
 
     Where the prompt looks at several sessions, the earlier ones come from the patient's other studies that lie before
-    this one: complete ones, and those that were fetched as priors. Another study of the same day is left alone: results
-    stand beside the study that was asked about, and must refer to its own images.
+    this one: complete ones, and those that were fetched as priors. Another study of the same day belongs to the session
+    where it shares a frame of reference with this one, that is, where the patient lay in the scanner once and the
+    images were filed as two studies, or where both answer one order; otherwise it is left alone.
     """
     own = volumes = stored_volumes(session, study, data_folder, revision)
     studies = {study.study_instance_uid: study}
-    if selection.sessions > 1:
-        for other in _other_studies(session, study):
-            held = stored_volumes(session, other, data_folder, other.understood_revision)
-            earlier = _before(held, own, maximum_age_days)
-            if earlier:
-                studies[other.study_instance_uid] = other
-                volumes = (*volumes, *earlier)
+    for other in _other_studies(session, study):
+        held = stored_volumes(session, other, data_folder, other.understood_revision)
+        joining = _of_the_same_session(held, own)
+        if selection.sessions > 1:
+            joining = (*joining, *_before(held, own, maximum_age_days))
+        if joining:
+            studies[other.study_instance_uid] = other
+            volumes = (*volumes, *joining)
     volume_set = choose(_of_one_patient(volumes, study), selection)
     names = {item.volume.identifier: item for item in volume_set.chosen}
     entries = tuple(
@@ -97,24 +99,39 @@ def taken_identifiers(choices: Sequence[dict[str, Any]]) -> frozenset[str]:
     return frozenset(entry["identifier"] for entry in choices if entry["taken"])
 
 
+def are_known(session: Session, run: Run) -> bool:
+    """Whether the volumes that a run was planned with are still in the index."""
+    return all(row is not None for _, row in _rows(session, run))
+
+
+def _rows(session: Session, run: Run) -> list[tuple[dict[str, Any], Volume | None]]:
+    """The choices that were taken, each with its volume."""
+    return [
+        (
+            entry,
+            session.scalars(
+                select(Volume).where(
+                    Volume.study_id == entry["study_id"],
+                    Volume.revision == entry["revision"],
+                    Volume.identifier == entry["identifier"],
+                )
+            ).one_or_none(),
+        )
+        for entry in run.choices
+        if entry["taken"]
+    ]
+
+
 def gathered_volumes(session: Session, run: Run, data_folder: Path) -> tuple[ChosenVolume, ...]:
     """The volumes that a run takes, as they were when it was planned.
 
     Raises:
         RunFailure: one is no longer known.
     """
-    taken = [entry for entry in run.choices if entry["taken"]]
     found = []
-    for entry in taken:
-        row = session.scalars(
-            select(Volume).where(
-                Volume.study_id == entry["study_id"],
-                Volume.revision == entry["revision"],
-                Volume.identifier == entry["identifier"],
-            )
-        ).one_or_none()
+    for entry, row in _rows(session, run):
         if row is None:
-            raise RunFailure("A volume that the run was planned with is no longer known. Ask for the run again.")
+            raise RunFailure("A volume that the run was planned with is no longer in the index. Retry the run.")
         found.append(ChosenVolume(entry["name"], entry["session"], volume_from_json(row.description, data_folder)))
     return tuple(sorted(found, key=lambda item: int(item.name.removeprefix("v"))))
 
@@ -150,6 +167,18 @@ def _other_studies(session: Session, study: Study) -> Sequence[Study]:
         Study.state.in_([StudyState.COMPLETE, StudyState.PRIOR]),
     )
     return session.scalars(query.order_by(Study.study_date, Study.id)).all()
+
+
+def _of_the_same_session(others: Sequence[SourceVolume], volumes: Sequence[SourceVolume]) -> tuple[SourceVolume, ...]:
+    """Those of the same day that share a frame of reference or an order."""
+    frames = {(volume.visit, volume.frame_of_reference_uid) for volume in volumes if volume.frame_of_reference_uid}
+    orders = {(volume.visit, volume.order_key) for volume in volumes if volume.order_key}
+    return tuple(
+        volume
+        for volume in others
+        if volume.visit is not None
+        and ((volume.visit, volume.frame_of_reference_uid) in frames or (volume.visit, volume.order_key) in orders)
+    )
 
 
 def _before(

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from dbos import DBOS, DBOSConfig
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from vp_node.database.models import FINAL_RUN_STATES, Run, RunState, Study
 from vp_node.operations.audit import record
@@ -91,13 +93,7 @@ class RunEngine:
         A run whose workflow is unknown to the engine (its database was lost) is begun again.
         """
         with self._context.sessions() as session:
-            rows = session.execute(
-                select(Run.id, Run.attempt, Run.priority)
-                .join(Study, Run.study_id == Study.id)
-                .where(Run.state.not_in([*FINAL_RUN_STATES, RunState.SCHEDULED, RunState.SENDING]))
-                .where(Run.revision <= Study.understood_revision)  # its volumes are known
-                .order_by(Run.priority, Run.created_at)
-            ).all()
+            rows = waiting_runs(session)
         new = [row for row in rows if workflow_identifier(row.id, row.attempt) not in self._enqueued]
         for row in new:
             name = workflow_identifier(row.id, row.attempt)
@@ -157,6 +153,27 @@ class RunEngine:
             LOG.warning("Taking over the runs of %s, which is gone.", ", ".join(dead))
             recover_workflows_of(dead)
         return dead
+
+
+class WaitingRun(NamedTuple):
+    id: str
+    attempt: int
+    priority: int
+
+
+def waiting_runs(session: Session) -> list[WaitingRun]:
+    """The runs to be done, in their order.
+
+    A run waits until somebody has written down what its study holds: before, there is nothing that it could take.
+    """
+    query = (
+        select(Run.id, Run.attempt, Run.priority)
+        .join(Study, Run.study_id == Study.id)
+        .where(Run.state.not_in([*FINAL_RUN_STATES, RunState.SCHEDULED, RunState.SENDING]))
+        .where(Run.revision <= Study.understood_revision)
+        .order_by(Run.priority, Run.created_at)
+    )
+    return [WaitingRun(*row) for row in session.execute(query)]
 
 
 def recover_workflows_of(workers: Sequence[str]) -> int:

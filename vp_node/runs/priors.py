@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from vp_node.config import Config, Peer, PriorSource
-from vp_node.database.models import Instance, PriorFetch, Run, Series, Study, StudyState
+from vp_node.database.models import PriorFetch, Run, Study, StudyState
 from vp_node.dicom.archive import Archive, ArchiveError, Deadline, SeriesMatch, StudyMatch, can_be_asked_for
 from vp_node.dicom.arrivals import Mismatch, Sender, read_arrival
 from vp_node.dicom.incoming import stream_data_sets_into
@@ -36,7 +36,13 @@ from vp_node.prompts.definition import PromptDefinition
 from vp_node.prompts.priors import is_other_body_part, number_wanted
 from vp_node.runs.context import RunContext, WorkerStopping
 from vp_node.runs.locks import holding
-from vp_node.runs.understanding import read_revision, store_understanding, stored_volumes, understand_revision
+from vp_node.runs.understanding import (
+    input_digest,
+    read_revision,
+    store_understanding,
+    stored_volumes,
+    understand_revision,
+)
 from vp_node.studies.exclusions import is_localizer_description
 from vp_node.studies.volume_set import takes_any
 
@@ -451,7 +457,7 @@ def _understand(context: RunContext, uid: str, subject: _Subject, search: _Searc
         if study.patient.key != subject.patient_key:
             search.notes.append("A study was left: its patient has another issuer.")
             return False
-        digest = digest_of(session, study)
+        digest = input_digest(session, study)
         if digest != study.input_digest or study.understood_revision < study.revision:
             study.revision += 1
             study.input_digest = digest
@@ -470,14 +476,3 @@ def _understand(context: RunContext, uid: str, subject: _Subject, search: _Searc
         study = session.get_one(Study, identifier)
         volumes = stored_volumes(session, study, context.data_folder, study.understood_revision)
         return takes_any(volumes, search.definition.selection)
-
-
-def digest_of(session: Session, study: Study) -> str:
-    """SHA-256 over the digests of what a study holds, without this node's results."""
-    digests = session.scalars(
-        select(Instance.digest)
-        .join(Series)
-        .where(Series.study_id == study.id, Instance.own_result.is_(False))
-        .order_by(Instance.digest)
-    ).all()
-    return hashlib.sha256("".join(digests).encode()).hexdigest()

@@ -17,11 +17,11 @@ from sqlalchemy.exc import OperationalError
 from vp_model.outcome import OUTCOME_FILE, Outcome
 from vp_node.compute.codec import RunJob
 from vp_node.compute.failure import ComputeFailure, place_of
-from vp_node.database.models import Run, RunState
+from vp_node.database.models import Run, RunState, StudyState
 from vp_node.operations.audit import record
 from vp_node.prompts.definition import PromptDefinition
 from vp_node.prompts.priors import number_wanted
-from vp_node.runs.choosing import choose_for_prompt, gathered_volumes
+from vp_node.runs.choosing import are_known, choose_for_prompt, gathered_volumes
 from vp_node.runs.context import RunContext, WorkerStopping
 from vp_node.runs.delivery import fill_outbox, outcome_status, settle
 from vp_node.runs.destinations import destinations_of
@@ -87,7 +87,10 @@ def gather(context: RunContext, run_id: str, attempt: int) -> None:
     with context.sessions.begin() as session:
         advance(session, run_id, attempt, RunState.GATHERING, started_at=context.now(), reason="")
         run = session.get_one(Run, run_id, populate_existing=True)
-        if not run.choices or run.priors:
+        vanished = bool(run.choices) and not are_known(session, run)
+        if vanished:
+            _move_to_present_revision(run)
+        if not run.choices or run.priors or vanished:
             definition = PromptDefinition.from_json(run.prompt_version.definition)
             choice = choose_for_prompt(
                 session, run.study, definition, context.data_folder, context.config.priors, run.revision
@@ -106,7 +109,7 @@ def gather(context: RunContext, run_id: str, attempt: int) -> None:
         if not leaves_report:
             raise RunRefused(reason)
         refuse_with_report(context, run_id, attempt, reason)
-    paths = {frame.path for item in volumes for frame in item.volume.frames if not frame.is_missing}
+    paths = {frame.path for item in volumes for frame in item.volume.sources}
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise RunFailure(f"{len(missing)} of its source images are no longer in the data folder. Send the study again.")
@@ -197,6 +200,21 @@ def prior_notes(run: Run) -> tuple[str, ...]:
 def _own_digest(run: Run) -> str:
     """Of the study at the revision that the run is about; a later revision has another, and runs of its own."""
     return run.study.input_digest if run.study.revision == run.revision else run.input_digest
+
+
+def _move_to_present_revision(run: Run) -> None:
+    """For a run whose volumes are no longer in the index: it chooses anew from what its study holds now.
+
+    Raises:
+        RunFailure: nobody knows what the study holds now.
+    """
+    study = run.study
+    if study.state != StudyState.COMPLETE or study.understood_revision < study.revision:
+        raise RunFailure(
+            "The volumes that it was planned with are no longer in the index, and its study is not complete now. "
+            "Send the study again, or complete it by hand, and retry the run."
+        )
+    run.revision = study.revision
 
 
 def _failure_of(step: str, error: Exception) -> RunFailure:

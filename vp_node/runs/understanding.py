@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,10 @@ from sqlalchemy.orm import Session
 from vp_node.compute.codec import volume_from_json, volume_to_json
 from vp_node.compute.failure import place_of
 from vp_node.database.models import Instance, Series, SetAsideSeries, Study, StudyState, Volume
+from vp_node.database.models import VolumeRule as StoredRule
+from vp_node.intake.completeness import content_digest, instance_digests
 from vp_node.operations.audit import record
+from vp_node.studies.corrections import BY_RULE, VolumeRule
 from vp_node.studies.headers import InstanceHeader
 from vp_node.studies.model import SourceVolume, Understanding
 from vp_node.studies.understanding import understand
@@ -37,6 +41,8 @@ class StudyRevision:
     study_id: int
     revision: int
     headers: tuple[InstanceHeader, ...]
+    rules: tuple[VolumeRule, ...] = ()
+    """Corrections of what volumes are."""
 
 
 def read_revision(session: Session, study_id: int, data_folder: Path) -> StudyRevision:
@@ -51,7 +57,13 @@ def read_revision(session: Session, study_id: int, data_folder: Path) -> StudyRe
     headers = tuple(
         replace(InstanceHeader.from_json(row.header, data_folder / row.path), digest=row.digest) for row in rows
     )
-    return StudyRevision(study_id, study.revision, headers)
+    return StudyRevision(study_id, study.revision, headers, volume_rules(session))
+
+
+def volume_rules(session: Session) -> tuple[VolumeRule, ...]:
+    """The corrections, in the order in which they are asked."""
+    rows = session.scalars(select(StoredRule).order_by(StoredRule.position, StoredRule.id))
+    return tuple(VolumeRule.model_validate(row.definition) for row in rows)
 
 
 def understand_revision(read: StudyRevision) -> Understanding | str:
@@ -60,7 +72,7 @@ def understand_revision(read: StudyRevision) -> Understanding | str:
     Needs no session: on SQLite an open one would keep the listener waiting.
     """
     try:
-        return understand(list(read.headers))
+        return understand(list(read.headers), read.rules)
     except Exception as error:  # noqa: BLE001 (becomes the study's visible state, and is logged)
         reason = f"The series could not be understood: {type(error).__name__} in {place_of(error)}."
         LOG.error("Study %d: %s", read.study_id, reason)
@@ -101,6 +113,7 @@ def store_understanding(session: Session, study: Study, understanding: Understan
             )
         )
     session.flush()
+    study.input_digest = input_digest(session, study)
     record(
         session,
         "node",
@@ -110,6 +123,29 @@ def store_understanding(session: Session, study: Study, understanding: Understan
         volumes=len(understanding.volumes),
         set_aside=len(understanding.set_aside),
     )
+
+
+def input_digest(session: Session, study: Study) -> str:
+    """What a study holds, and how rules corrected it when it was understood: what makes a run another run.
+
+    Without corrections it is the digest of the content alone.
+    """
+    content = content_digest(instance_digests(session, study))
+    revision = study.understood_revision
+    descriptions = select(Volume.description).where(Volume.study_id == study.id, Volume.revision == revision)
+    reasons = select(SetAsideSeries.reason, SetAsideSeries.series_instance_uid).where(
+        SetAsideSeries.study_id == study.id, SetAsideSeries.revision == revision
+    )
+    corrections = [
+        f"{description['identifier']} {said}"
+        for description in session.scalars(descriptions)
+        for said in description["evidence"]
+        if BY_RULE in said
+    ]
+    corrections += [f"{series} {reason}" for reason, series in session.execute(reasons) if BY_RULE in reason]
+    if not corrections:
+        return content
+    return hashlib.sha256("\n".join([content, *sorted(corrections)]).encode()).hexdigest()
 
 
 def stored_volumes(

@@ -34,10 +34,12 @@ def why_no_volume(header: InstanceHeader) -> str | None:
     localizer = _why_localizer(header)
     if localizer:
         return localizer
+    if header.tiles is not None:
+        return None
     if "MOSAIC" in header.image_type or header.mosaic_tiles is not None:
-        return "Siemens mosaic: all slices of a volume tiled in one frame, which this version does not take apart"
+        return "Siemens mosaic: all slices tiled in one frame, and its header does not say how they lie"
     if "VFRAME" in header.image_type or header.frame_grid:
-        return "UIH VFRAME: all slices of a volume tiled in one frame, which this version does not take apart"
+        return "UIH VFRAME: all slices tiled in one frame, and its header does not say how they lie"
     return None
 
 

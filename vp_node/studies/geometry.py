@@ -17,6 +17,8 @@ SAME_POSITION_MM = 0.05
 """Slices nearer than this along the normal lie at one position; the jitter of a rounded header is below it."""
 IRREGULAR_MM = 0.1
 """A slice that lies further than this from its place in the fitted stack makes the stack irregular."""
+SAME_PLACE_MM = 0.005
+"""A slice of an even grid that lies no further than this from a position is the one that was acquired there."""
 TILT_DEGREES = 0.5
 """A step that leaves the normal by more is a tilted gantry, not rounding."""
 _MISSING_AT_MOST = 3
@@ -49,10 +51,12 @@ class Stack:
     step: Vector
     """LPS mm from slice to slice."""
     indices: tuple[int, ...]
-    """The slice index of each position given, in their order."""
+    """The slice index of each position given, in their order; -1 where none of the slices lies there."""
     length: int
     """Number of slices, missing ones counted."""
     flags: tuple[str, ...]
+    places: tuple[float, ...] = ()
+    """Of a stack with varying gaps: the place of each position between the slices of an even grid, as an index."""
 
 
 def plane_of(orientation: Sequence[float]) -> Plane:
@@ -87,6 +91,9 @@ def same_positions(projections: Sequence[float]) -> list[int]:
 def fit_stack(positions: Vector, plane: Plane, thickness: float | None) -> Stack:
     """Fits position = origin + k·step by least squares: the step keeps a gantry tilt as its component in the plane.
 
+    Where the gaps vary, the stack is an even grid from the first position to the last, with slices about as far apart
+    as most of the positions, on which voxels are resampled if somebody asks for it.
+
     Args:
         positions: (n, 3), LPS mm, one for each slice, in order along the normal, no two at one place.
         plane: their common orientation.
@@ -108,13 +115,42 @@ def fit_stack(positions: Vector, plane: Plane, thickness: float | None) -> Stack
             # The gaps looked like missing slices, but the positions do not lie on one line.
             indices = np.arange(len(positions))
             origin, step, residual = _least_squares(positions, indices)
+        even = _even_grid(positions, plane)
+        if even is not None:
+            return even
         flags.append("irregular-spacing")
     elif indices[-1] >= len(positions):
         flags.append("missing-slice")
-    angle = np.degrees(np.arccos(np.clip(step @ plane.normal / np.linalg.norm(step), -1.0, 1.0)))
-    if angle > TILT_DEGREES:
+    if _is_tilted(step, plane):
         flags.append("gantry-tilt")
     return Stack(origin, step, tuple(int(index) for index in indices), int(indices[-1]) + 1, tuple(flags))
+
+
+def _even_grid(positions: Vector, plane: Plane) -> Stack | None:
+    """An even grid through positions with varying gaps; None where they do not lie on one line."""
+    along = positions @ plane.normal
+    origin, direction, residual = _least_squares(positions, along - along[0])
+    if residual > IRREGULAR_MM:
+        return None
+    span = float(along[-1] - along[0])
+    steps = max(1, round(span / float(np.median(np.diff(along)))))
+    places = (along - along[0]) * steps / span
+    nearest = np.rint(places)
+    exact = np.abs(places - nearest) * span / steps <= SAME_PLACE_MM
+    flags = ("irregular-spacing", "gantry-tilt") if _is_tilted(direction, plane) else ("irregular-spacing",)
+    return Stack(
+        origin,
+        direction * span / steps,
+        tuple(int(index) if here else -1 for index, here in zip(nearest, exact, strict=True)),
+        steps + 1,
+        flags,
+        tuple(float(place) for place in places),
+    )
+
+
+def _is_tilted(step: Vector, plane: Plane) -> bool:
+    cosine = np.clip(step @ plane.normal / np.linalg.norm(step), -1.0, 1.0)
+    return bool(np.degrees(np.arccos(cosine)) > TILT_DEGREES)
 
 
 def world_matrix(stack: Stack, plane: Plane, pixel_spacing: tuple[float, float]) -> Vector:
@@ -159,9 +195,9 @@ def _smallest_common(gaps: Vector) -> float:
     return float(gaps[gaps <= smallest * 1.1].mean())
 
 
-def _least_squares(positions: Vector, indices: NDArray[np.int_]) -> tuple[Vector, Vector, float]:
+def _least_squares(positions: Vector, indices: NDArray[np.generic]) -> tuple[Vector, Vector, float]:
     """Origin, step and the largest distance (mm) of a position from its place."""
-    design = np.stack([np.ones(len(indices)), indices.astype(np.float64)], axis=1)
+    design = np.stack([np.ones(len(indices)), np.asarray(indices, dtype=np.float64)], axis=1)
     # Positions around their mean: the fit loses no digits to a patient far from the origin.
     centre = positions.mean(axis=0)
     solution, *_ = np.linalg.lstsq(design, positions - centre, rcond=None)

@@ -37,6 +37,8 @@ class Record:
     frame: FrameHeader
     number: int | None
     """1-based in multi-frame objects, else None."""
+    tile: tuple[int, int] | None = None
+    """Where the slice's first pixel lies in the frame, if it is a tile of it: column and row."""
 
     @property
     def order(self) -> tuple[float, float, float, float, int, str]:
@@ -63,7 +65,13 @@ class Group:
 
 
 def records_of(header: InstanceHeader) -> tuple[Record, ...]:
-    """The frames of an instance."""
+    """The frames of an instance, or the tiles of its one frame."""
+    if header.tiles is not None:
+        slices = replace(header, columns=header.tiles.columns, rows=header.tiles.rows)
+        return tuple(
+            Record(slices, replace(header.frames[0], position=position), None, header.tiles.corner(index))
+            for index, position in enumerate(header.tiles.positions)
+        )
     if header.number_of_frames == 1 and not _is_multi_frame(header):
         return (Record(header, header.frames[0], None),)
     return tuple(Record(header, frame, number) for number, frame in enumerate(header.frames, start=1))

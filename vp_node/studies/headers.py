@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from dataclasses import dataclass, fields
+import struct
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -27,7 +29,10 @@ from pydicom.uid import (
 
 from vp_node.studies.elements import PARSE_ERRORS, integer, number, tags_of, text, texts
 from vp_node.studies.frames import FRAME_TAGS, FrameHeader, frame_headers
+from vp_node.studies.model import StoredLayout
+from vp_node.studies.padding import padding_range
 from vp_node.studies.private import has_uih_frame_grid, mosaic_tiles, private_tags
+from vp_node.studies.tiles import Tiles, tiles_of
 
 VOLUME_SOP_CLASSES = frozenset(
     {
@@ -68,6 +73,8 @@ class InstanceHeader:
     transfer_syntax_uid: str
     patient_key: str
     """See `patient_key`."""
+    order_key: str = ""
+    """The Accession Number, hashed: what was ordered together has one. Empty where there is none."""
     frames: tuple[FrameHeader, ...] = ()
     """One for each stored frame; empty for objects that are no images."""
     digest: str = ""
@@ -120,6 +127,14 @@ class InstanceHeader:
     """Siemens: slices in the one frame."""
     frame_grid: bool = False
     """UIH VFRAME: slices in the one frame."""
+    tiles: Tiles | None = None
+    """How these slices lie in the frame, where the header says it."""
+    layout: StoredLayout | None = None
+    """None where pixels are compressed, or stored in a way that only a parser of DICOM can follow."""
+    pixel_offset: int = 0
+    """Of the first frame's first pixel, in bytes from the beginning of the file; 0 where there is no layout."""
+    file_state: tuple[int, int] = (0, 0)
+    """Size in bytes and time of modification in ns, when the file was indexed."""
 
     @property
     def number_of_frames(self) -> int:
@@ -133,6 +148,10 @@ class InstanceHeader:
             if field.name not in ("path", "frames") and getattr(self, field.name) != field.default
         }
         data = {name: list(value) if isinstance(value, tuple) else value for name, value in data.items()}
+        if self.tiles is not None:
+            data["tiles"] = asdict(self.tiles)
+        if self.layout is not None:
+            data["layout"] = asdict(self.layout)
         return {"path": str(self.path), **data, "frames": _frames_to_json(self.frames)}
 
     @classmethod
@@ -147,6 +166,11 @@ class InstanceHeader:
         }
         values["path"] = Path(data["path"]) if path is None else path
         values["frames"] = _frames_from_json(data["frames"])
+        if "tiles" in data:
+            values["tiles"] = Tiles(**{**data["tiles"], "positions": tuple(map(tuple, data["tiles"]["positions"]))})
+        if "layout" in data:
+            padding = data["layout"]["padding"]
+            values["layout"] = StoredLayout(**{**data["layout"], "padding": tuple(padding) if padding else None})
         return cls(**values)
 
 
@@ -160,15 +184,23 @@ def patient_key(issuer: str, patient_id: str, study_instance_uid: str) -> str:
     return hashlib.sha256(f"{issuer}\0{patient_id}".encode()).hexdigest()
 
 
+def order_key(accession_number: str) -> str:
+    """SHA-256 of an Accession Number; empty where it is absent, redacted or nothing but zeros."""
+    if not accession_number.strip("0 ") or _REDACTED.fullmatch(accession_number):
+        return ""
+    return hashlib.sha256(f"order\0{accession_number}".encode()).hexdigest()
+
+
 _TAGS = tags_of(
     "SpecificCharacterSet SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID PatientID "
-    "IssuerOfPatientID Modality Manufacturer ManufacturerModelName SeriesNumber InstanceNumber StudyDate SeriesDate "
+    "AccessionNumber IssuerOfPatientID Modality Manufacturer ManufacturerModelName SeriesNumber InstanceNumber StudyDate SeriesDate "
     "AcquisitionDate AcquisitionDateTime ContentDate StudyTime AcquisitionTime ContentTime StudyDescription "
     "SeriesDescription ProtocolName BodyPartExamined StationName PerformedStationAETitle InstitutionName PatientSex "
     "PatientAge Rows Columns SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored PixelRepresentation "
     "NumberOfFrames ImageType ScanningSequence SequenceVariant ScanOptions SequenceName PulseSequenceName "
     "MRAcquisitionType EchoTrainLength ContrastBolusAgent ContrastBolusAgentSequence SpacingBetweenSlices "
-    "BurnedInAnnotation ConversionType LossyImageCompression EchoPulseSequence EchoPlanarPulseSequence"
+    "BurnedInAnnotation ConversionType LossyImageCompression EchoPulseSequence EchoPlanarPulseSequence HighBit "
+    "PixelPaddingValue PixelPaddingRangeLimit ModalityLUTSequence"
 )
 _WANTED = [*_TAGS.values(), *FRAME_TAGS.values(), *private_tags()]
 
@@ -181,8 +213,11 @@ def read_header(path: Path) -> InstanceHeader:
         OSError: the file cannot be read.
     """
     try:
-        dataset = dcmread(path, stop_before_pixels=True, specific_tags=list(_WANTED))
-        return header_of(dataset, dataset.file_meta, path, path.stat().st_size)
+        with path.open("rb") as file:
+            dataset = dcmread(file, stop_before_pixels=True, specific_tags=list(_WANTED))
+            state = os.fstat(file.fileno())
+            header = header_of(dataset, dataset.file_meta, path, state.st_size)
+            return _with_pixels(header, dataset, file, (state.st_size, state.st_mtime_ns))
     except HeaderError:
         raise
     except InvalidDicomError as error:
@@ -191,6 +226,50 @@ def read_header(path: Path) -> InstanceHeader:
         raise HeaderError("The DICOM file is truncated: it ends inside its header. Send it again.") from error
     except PARSE_ERRORS as error:
         raise HeaderError(_UNPARSABLE) from error
+
+
+_DIRECT = {str(ImplicitVRLittleEndian): 8, str(ExplicitVRLittleEndian): 12}
+"""Bytes from the beginning of Pixel Data to its value, for the syntaxes whose pixels need no decoder (PS3.5 7.1)."""
+_PIXEL_DATA = b"\xe0\x7f\x10\x00"
+
+
+def _with_pixels(header: InstanceHeader, dataset: Dataset, file: BinaryIO, state: tuple[int, int]) -> InstanceHeader:
+    """The header with the place of its pixels, where they can be read as they are; `file` stands at Pixel Data."""
+    layout = _layout(header, dataset)
+    if layout is None:
+        return header
+    size = _DIRECT[header.transfer_syntax_uid]
+    element = file.read(size)
+    if len(element) < size or element[:4] != _PIXEL_DATA:
+        return header
+    (length,) = struct.unpack("<I", element[-4:])
+    if length < layout.frame_bytes * header.number_of_frames or file.tell() + length > state[0]:
+        return header
+    return replace(header, layout=layout, pixel_offset=file.tell(), file_state=state)
+
+
+def _layout(header: InstanceHeader, dataset: Dataset) -> StoredLayout | None:
+    usual = (
+        header.transfer_syntax_uid in _DIRECT
+        and header.sop_class_uid in VOLUME_SOP_CLASSES
+        and header.samples_per_pixel == 1
+        and header.bits_allocated in (8, 16)
+        and 0 < header.bits_stored <= header.bits_allocated
+        and (integer(dataset, _TAGS["HighBit"]) or 0) == header.bits_stored - 1
+        and _TAGS["ModalityLUTSequence"] not in dataset
+    )
+    padding = padding_range(dataset) if usual else None
+    if not usual or (padding is None and _TAGS["PixelPaddingValue"] in dataset):
+        return None
+    return StoredLayout(
+        columns=header.columns,
+        rows=header.rows,
+        bits_allocated=header.bits_allocated,
+        bits_stored=header.bits_stored,
+        signed=header.pixel_representation == 1,
+        inverted=header.photometric_interpretation == "MONOCHROME1",
+        padding=padding,
+    )
 
 
 def header_of(dataset: Dataset, meta: FileMetaDataset, path: Path, size: int) -> InstanceHeader:
@@ -232,6 +311,7 @@ def _header(dataset: Dataset, meta: FileMetaDataset, path: Path, size: int) -> I
         series_instance_uid=_required(say("SeriesInstanceUID"), "SeriesInstanceUID"),
         transfer_syntax_uid=str(meta.get("TransferSyntaxUID", "")),
         patient_key=patient_key(say("IssuerOfPatientID"), say("PatientID"), study),
+        order_key=order_key(say("AccessionNumber")),
         frames=_frames(dataset, frames, sop_class),
         frame_of_reference_uid=say("FrameOfReferenceUID"),
         modality=say("Modality"),
@@ -277,6 +357,9 @@ def _header(dataset: Dataset, meta: FileMetaDataset, path: Path, size: int) -> I
         lossy=say("LossyImageCompression") == "01",
         mosaic_tiles=mosaic_tiles(dataset),
         frame_grid=has_uih_frame_grid(dataset),
+        tiles=tiles_of(dataset, integer(dataset, _TAGS["Columns"]) or 0, integer(dataset, _TAGS["Rows"]) or 0)
+        if sop_class == MRImageStorage and frames == 1
+        else None,
     )
 
 

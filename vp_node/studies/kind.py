@@ -15,6 +15,7 @@ from typing import Any
 
 from vp_node.studies.grouping import Record
 
+UNKNOWN = "unknown"
 _DIFFUSION_B_VALUE = 50.0
 _LIMITS = {"te": "echo_time", "tr": "repetition_time", "ti": "inversion_time"}
 
@@ -39,7 +40,7 @@ def kind_of(record: Record, b_values: Sequence[float]) -> Kind:
     rules = _rules()
     diffusion = any(value > _DIFFUSION_B_VALUE for value in b_values)
     evidence: list[str] = []
-    kind = "unknown"
+    kind = UNKNOWN
     for rule in rules["header"]:
         if _holds(rule, record, diffusion):
             kind = rule["kind"]
@@ -50,14 +51,21 @@ def kind_of(record: Record, b_values: Sequence[float]) -> Kind:
         match = re.search(rule["pattern"], _spaced(words), re.IGNORECASE)
         if match is None or rule["kind"] == kind:
             continue
-        if kind == "unknown" or kind in rule["refines"]:
+        if kind == UNKNOWN or kind in rule["refines"]:
             kind = rule["kind"]
             evidence.append(f"{kind}: the description says {match.group(0).lower()!r}")
             break
-    if kind == "unknown":
+    if kind == UNKNOWN:
         evidence.append("unknown: neither the header nor the description fits a rule")
     contrast, why = _contrast(record, words, rules["contrast"])
     return Kind(kind, contrast, (*evidence, why))
+
+
+@cache
+def known_kinds() -> tuple[str, ...]:
+    """Every kind that a volume may be, in alphabetical order, and `unknown`."""
+    rules = _rules()
+    return (*sorted({rule["kind"] for part in ("header", "description") for rule in rules[part]}), UNKNOWN)
 
 
 @cache

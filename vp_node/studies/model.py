@@ -11,14 +11,54 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
+class StoredLayout:
+    """How a native frame is stored: little endian, its highest bit the highest of its Bits Stored (PS3.5 8.1)."""
+
+    columns: int
+    rows: int
+    bits_allocated: int
+    """8 or 16."""
+    bits_stored: int
+    signed: bool
+    inverted: bool
+    """MONOCHROME1."""
+    padding: tuple[int, int] | None
+    """The stored values, both ends included, that stand for no measurement (PS3.3 C.7.5.1.1.2)."""
+
+    @property
+    def frame_bytes(self) -> int:
+        return self.columns * self.rows * (self.bits_allocated // 8)
+
+
+@dataclass(frozen=True)
+class StoredFrame:
+    """Where the pixels of a native frame lie in its file: known since it was indexed, so that nothing is parsed twice.
+
+    It holds for as long as the file has the size and the time of modification that it had then.
+    """
+
+    layout: StoredLayout
+    offset: int
+    """Bytes from the beginning of the file."""
+    slope: float
+    intercept: float
+    file_state: tuple[int, int]
+    """Size in bytes and time of modification in ns."""
+
+
+@dataclass(frozen=True)
 class FrameReference:
-    """One stored frame of one SOP Instance."""
+    """One stored frame of one SOP Instance, or a tile of it."""
 
     sop_instance_uid: str
     sop_class_uid: str
     path: Path
     frame_number: int | None = None
     """1-based (PS3.3 C.7.6.6); None for a single-frame object."""
+    stored: StoredFrame | None = None
+    """None where the pixels are compressed, or stored in an unusual way: then the file is parsed again."""
+    tile: tuple[int, int] | None = None
+    """Of a frame in which the slices are tiled: column and row of the slice's first pixel. None: the whole frame."""
 
     @property
     def is_missing(self) -> bool:
@@ -64,10 +104,24 @@ class SourceVolume:
     """`missing-slice`, `duplicate-slice`, `irregular-spacing`, `gantry-tilt`, `no-date`… : see `volumes.md`."""
     splits: tuple[tuple[str, str], ...] = ()
     """What told this volume apart in its series: (`echo time`, `4.92`), (`b-value`, `1000`)…"""
+    uneven: tuple[tuple[float, FrameReference], ...] = ()
+    """Of a stack with varying gaps: the acquired frames, each with its place between the volume's slices, as an index.
+    The slices are an even grid then, on which voxels are interpolated; `frames` holds those that lie on it."""
+
+    order_key: str = ""
+    """The Accession Number, hashed; empty where there is none."""
+
+    @property
+    def sources(self) -> tuple[FrameReference, ...]:
+        """Every stored frame that the volume is made of, in order of place."""
+        held = (frame for _, frame in self.uneven) if self.uneven else iter(self.frames)
+        return tuple(frame for frame in held if not frame.is_missing)
 
     @property
     def missing_slices(self) -> tuple[int, ...]:
         """Indices of the slices that never came."""
+        if self.uneven:
+            return ()
         return tuple(index for index, frame in enumerate(self.frames) if frame.is_missing)
 
     @property

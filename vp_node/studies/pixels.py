@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_modality_lut, get_decoder
-from pydicom.uid import UID
+from pydicom.uid import UID, JPEGLSLossless, JPEGLSNearLossless
 
 from vp_node.studies.codestream import declared_size
 from vp_node.studies.elements import PARSE_ERRORS, tags_of
 from vp_node.studies.frames import FRAME_TAGS, FrameHeader, frame_headers
-from vp_node.studies.model import SourceVolume
+from vp_node.studies.model import FrameReference, SourceVolume
+from vp_node.studies.padding import Padding, padding_range, within
+from vp_node.studies.stored import cut_tile, fits_tile, load_stored
 
 DEFAULT_LIMIT_BYTES = 8 << 30
 """Largest volume, as float32 voxels."""
@@ -29,6 +31,8 @@ _TAGS = tags_of(
     "PixelRepresentation NumberOfFrames PlanarConfiguration PixelPaddingValue PixelPaddingRangeLimit "
     "ModalityLUTSequence ExtendedOffsetTable ExtendedOffsetTableLengths PixelData"
 )
+_FASTEST = {str(JPEGLSLossless): "pyjpegls", str(JPEGLSNearLossless): "pyjpegls"}
+"""Where pydicom's own choice is not the fastest decoder at hand."""
 _WANTED = [*_TAGS.values(), *FRAME_TAGS.values()]
 
 
@@ -42,7 +46,8 @@ def load_voxels(volume: SourceVolume, limit_bytes: int = DEFAULT_LIMIT_BYTES) ->
     Stored values are cut to their Bits Stored, MONOCHROME1 is inverted within that range (the volume is flagged
     `inverted`), each frame is rescaled by its own slope and intercept (PS3.3 C.11.1.1.2), padding is brought to the
     smallest real value where it is none. Slices that never came are interpolated between their neighbours: such a
-    volume is flagged `missing-slice`, and taken only where it was asked for.
+    volume is flagged `missing-slice`, and taken only where it was asked for. So is one with varying gaps, flagged
+    `irregular-spacing`, whose slices are interpolated on an even grid.
 
     Raises:
         PixelError: pixels are missing, truncated, undecodable, or of another size than the header says.
@@ -52,33 +57,52 @@ def load_voxels(volume: SourceVolume, limit_bytes: int = DEFAULT_LIMIT_BYTES) ->
         raise PixelError(
             f"The volume of {columns}×{rows}×{slices} voxels is larger than the limit of {limit_bytes} bytes."
         )
-    voxels = np.empty((slices, rows, columns), dtype=np.float32)
-    padding = _Padding()
-    for path, wanted in _by_file(volume).items():
-        dataset = _read(path, volume.frames[wanted[0][0]].sop_instance_uid, volume.shape, limit_bytes)
-        headers = frame_headers(dataset, _frame_count(dataset))
-        indices = [(number or 1) - 1 for _, number in wanted]
-        if max(indices) >= len(headers):
-            raise PixelError("A file has fewer frames than its header said when the study came in.")
-        for (slice_index, _), index, stored in zip(wanted, indices, _decoded(dataset, indices), strict=True):
-            padded = _padding_mask(stored, dataset)
-            _rescale(stored, dataset, headers[index], voxels[slice_index])
-            padding.add(slice_index, padded, voxels[slice_index])
+    stored = [(place, frame) for place, (_, frame) in enumerate(volume.uneven)] or [
+        (index, frame) for index, frame in enumerate(volume.frames) if not frame.is_missing
+    ]
+    voxels = np.empty((len(volume.uneven) or slices, rows, columns), dtype=np.float32)
+    padding = Padding()
+    for path, wanted in _by_file(stored).items():
+        if not load_stored(path, wanted, voxels, padding):
+            _load_parsed(path, wanted, voxels, padding, limit_bytes)
     _fill_missing(voxels, volume.missing_slices)
     padding.apply(voxels, volume.modality)
+    if volume.uneven:
+        voxels = _on_even_grid(voxels, [place for place, _ in volume.uneven], slices)
     return voxels.transpose(2, 1, 0)
 
 
-def _by_file(volume: SourceVolume) -> dict[Path, list[tuple[int, int | None]]]:
-    files: dict[Path, list[tuple[int, int | None]]] = defaultdict(list)
-    for slice_index, frame in enumerate(volume.frames):
-        if not frame.is_missing:
-            files[frame.path].append((slice_index, frame.frame_number))
+Wanted = list[tuple[int, FrameReference]]
+"""Slice index and frame, of one file, in the order of its frames."""
+
+
+def _load_parsed(path: Path, wanted: Wanted, voxels: NDArray[np.float32], padding: Padding, limit_bytes: int) -> None:
+    """Parses the file and decodes its frames: what is compressed, or was not indexed in detail."""
+    dataset = _read(path, wanted, voxels.shape, limit_bytes)
+    headers = frame_headers(dataset, _frame_count(dataset))
+    by_frame: dict[int, Wanted] = defaultdict(list)
+    for slice_index, frame in wanted:
+        by_frame[(frame.frame_number or 1) - 1].append((slice_index, frame))
+    indices = list(by_frame)
+    if max(indices) >= len(headers):
+        raise PixelError("A file has fewer frames than its header said when the study came in.")
+    for index, whole in zip(indices, _decoded(dataset, indices), strict=True):
+        for slice_index, frame in by_frame[index]:
+            stored = cut_tile(whole, frame.tile, voxels.shape)
+            padded = _padding_mask(stored, dataset)
+            _rescale(stored, dataset, headers[index], voxels[slice_index])
+            padding.add(slice_index, padded)
+
+
+def _by_file(stored: Wanted) -> dict[Path, Wanted]:
+    files: dict[Path, Wanted] = defaultdict(list)
+    for slice_index, frame in stored:
+        files[frame.path].append((slice_index, frame))
     # A decoder walks through a file's frames once, in their order.
-    return {path: sorted(wanted, key=lambda item: item[1] or 0) for path, wanted in files.items()}
+    return {path: sorted(wanted, key=lambda item: item[1].frame_number or 0) for path, wanted in files.items()}
 
 
-def _read(path: Path, sop_instance_uid: str, shape: tuple[int, int, int], limit_bytes: int) -> Dataset:
+def _read(path: Path, wanted: Wanted, shape: tuple[int, ...], limit_bytes: int) -> Dataset:
     """The data set, its declared size checked against the volume and against what is there."""
     try:
         dataset = dcmread(path, specific_tags=list(_WANTED))
@@ -86,11 +110,14 @@ def _read(path: Path, sop_instance_uid: str, shape: tuple[int, int, int], limit_
         raise PixelError("A file of the volume is no readable DICOM file any more.") from error
     except FileNotFoundError as error:
         raise PixelError("A file of the volume is gone. Send the study again.") from error
-    if str(dataset.get("SOPInstanceUID", "")) != sop_instance_uid:
+    first = wanted[0][1]
+    if str(dataset.get("SOPInstanceUID", "")) != first.sop_instance_uid:
         raise PixelError("A file of the volume holds another instance than when the study came in.")
     if "PixelData" not in dataset or dataset.PixelData is None:
         raise PixelError("A file of the volume has no Pixel Data.")
-    if (dataset.get("Columns"), dataset.get("Rows")) != shape[:2] or dataset.get("SamplesPerPixel", 1) != 1:
+    size = (dataset.get("Rows", 0), dataset.get("Columns", 0))
+    fits = all(fits_tile(frame.tile, size, shape) for _, frame in wanted)
+    if not fits or dataset.get("SamplesPerPixel", 1) != 1:
         raise PixelError("An image of the volume has another size than when the study came in.")
     expected = _expected_bytes(dataset)
     if expected > limit_bytes:
@@ -127,7 +154,12 @@ def _decoded(dataset: Dataset, indices: list[int]) -> Iterator[NDArray[np.int64]
         _check_declared_sizes(dataset, indices)
     try:
         decoder = get_decoder(syntax)
-        for frame, _ in decoder.iter_array(dataset, indices=indices, raw=True, allow_excess_frames=True):
+        fastest = _FASTEST.get(syntax, "")
+        plugin = fastest if fastest in decoder.available_plugins else ""
+        frames = decoder.iter_array(
+            dataset, indices=indices, raw=True, decoding_plugin=plugin, allow_excess_frames=True
+        )
+        for frame, _ in frames:
             if frame.shape != (dataset.Rows, dataset.Columns):
                 raise PixelError("A decoded frame has another size than its header says.")
             yield _cut(frame, dataset, syntax.is_encapsulated)
@@ -195,53 +227,8 @@ def _rescale(stored: NDArray[np.int64], dataset: Dataset, header: FrameHeader, o
 
 def _padding_mask(stored: NDArray[np.int64], dataset: Dataset) -> NDArray[np.bool_] | None:
     """Where Pixel Padding Value, or its range, stands (PS3.3 C.7.5.1.1.2); None where there is none."""
-    value = dataset.get("PixelPaddingValue")
-    if not isinstance(value, int):
-        return None
-    limit = dataset.get("PixelPaddingRangeLimit")
-    ends = sorted(_as_stored(end, dataset) for end in (value, limit if isinstance(limit, int) else value))
-    mask = (stored >= ends[0]) & (stored <= ends[1])
-    return mask if mask.any() else None
-
-
-def _as_stored(value: int, dataset: Dataset) -> int:
-    """The padding value with the sign of the pixels: its VR is often written with the other one."""
-    bits = int(dataset.get("BitsStored", dataset.BitsAllocated))
-    value &= (1 << bits) - 1
-    if dataset.get("PixelRepresentation", 0) == 1 and value >= 1 << (bits - 1):
-        value -= 1 << bits
-    return value
-
-
-class _Padding:
-    """Padding over a volume: which voxels, and the range of the real ones."""
-
-    def __init__(self) -> None:
-        self.masks: dict[int, NDArray[np.bool_]] = {}
-        self.low = np.inf
-        self.high = -np.inf
-
-    def add(self, slice_index: int, mask: NDArray[np.bool_] | None, voxels: NDArray[np.float32]) -> None:
-        real = voxels
-        if mask is not None:
-            self.masks[slice_index] = mask
-            real = voxels[~mask]
-        if real.size:
-            self.low = min(self.low, float(real.min()))
-            self.high = max(self.high, float(real.max()))
-
-    def apply(self, voxels: NDArray[np.float32], modality: str) -> None:
-        """Padding far from all real values would stretch every intensity scale: it becomes the smallest real value.
-
-        MR padding that continues the background (0 under 1) stays as it is.
-        """
-        if not np.isfinite(self.low):
-            return
-        for slice_index, mask in self.masks.items():
-            value = float(voxels[slice_index][mask][0])
-            far = value > self.high or self.low - value > self.high - self.low
-            if far or (modality == "CT" and value < self.low):
-                voxels[slice_index][mask] = self.low
+    ends = padding_range(dataset)
+    return within(stored, ends) if ends is not None else None
 
 
 def _fill_missing(voxels: NDArray[np.float32], missing: tuple[int, ...]) -> None:
@@ -252,3 +239,18 @@ def _fill_missing(voxels: NDArray[np.float32], missing: tuple[int, ...]) -> None
         after = min(item for item in present if item > index)
         weight = np.float32((index - before) / (after - before))
         voxels[index] = (1 - weight) * voxels[before] + weight * voxels[after]
+
+
+def _on_even_grid(voxels: NDArray[np.float32], places: Sequence[float], slices: int) -> NDArray[np.float32]:
+    """Slices of an even grid, each interpolated between the acquired ones before and after it.
+
+    Args:
+        voxels: (acquired slices, rows, columns).
+        places: of the acquired slices, as indices of the grid, ascending.
+    """
+    even = np.empty((slices, *voxels.shape[1:]), dtype=np.float32)
+    for index in range(slices):
+        after = int(np.clip(np.searchsorted(places, index), 1, len(places) - 1))
+        share = np.float32(np.clip((index - places[after - 1]) / (places[after] - places[after - 1]), 0, 1))
+        even[index] = (1 - share) * voxels[after - 1] + share * voxels[after]
+    return even

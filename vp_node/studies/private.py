@@ -6,13 +6,16 @@ Each is read only where the manufacturer's private creator has reserved its bloc
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import BaseTag, Tag
 
 from vp_node.studies.elements import integer, number, numbers, text
 
 _SIEMENS = (0x0019, "SIEMENS MR HEADER")
+_CSA = (0x0029, "SIEMENS CSA HEADER")
 _PHILIPS = (0x2001, "Philips Imaging DD 001")
 _GE = (0x0043, "GEMS_PARM_01")
 _UIH = (0x0065, "Image Private Header")
@@ -20,9 +23,10 @@ _UIH = (0x0065, "Image Private Header")
 _SLOTS = (0x10, 0x11, 0x12, 0x13)
 _ELEMENTS = {
     _SIEMENS: (0x0A, 0x0C, 0x0E),
+    _CSA: (0x10,),
     _PHILIPS: (0x03,),
     _GE: (0x2F, 0x39),
-    _UIH: (0x09, 0x37, 0x50),
+    _UIH: (0x09, 0x37, 0x50, 0x51),
 }
 
 
@@ -72,6 +76,20 @@ def has_uih_frame_grid(dataset: Dataset) -> bool:
     """Whether UIH's VFRAME sequence (0065,xx51's count) is there."""
     tag = _tag(dataset, _UIH, 0x50)
     return tag is not None and number(dataset, tag) is not None
+
+
+def uih_frames(dataset: Dataset) -> Sequence[Dataset]:
+    """UIH's VFRAME sequence: an item for each slice in the frame; empty without it."""
+    tag = _tag(dataset, _UIH, 0x51)
+    value = dataset[tag].value if tag is not None else None
+    return value if isinstance(value, DicomSequence) else ()
+
+
+def csa_header(dataset: Dataset) -> bytes:
+    """Siemens' CSA image header, in its own format; empty without it."""
+    tag = _tag(dataset, _CSA, 0x10)
+    value = getattr(dataset.get_item(tag), "value", None) if tag is not None else None
+    return value if isinstance(value, bytes) else b""
 
 
 def _numbers(dataset: Dataset, creator: tuple[int, str], element: int) -> tuple[float, ...]:

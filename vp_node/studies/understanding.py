@@ -11,13 +11,15 @@ from datetime import date
 
 import numpy as np
 
+from vp_node.studies.corrections import VolumeRule, corrected
 from vp_node.studies.dates import visit_of
 from vp_node.studies.exclusions import why_no_geometry, why_no_volume
 from vp_node.studies.geometry import GeometryError, fit_stack, plane_of, world_matrix
 from vp_node.studies.grouping import Group, Record, group, orientation_name, plane, records_of, scouts
 from vp_node.studies.headers import InstanceHeader
-from vp_node.studies.kind import kind_of
-from vp_node.studies.model import MISSING_FRAME, FrameReference, SetAside, SourceVolume, Understanding
+from vp_node.studies.kind import Kind, kind_of
+from vp_node.studies.model import MISSING_FRAME, FrameReference, SetAside, SourceVolume, StoredFrame, Understanding
+from vp_node.studies.stored import same_pixels
 
 LOG = logging.getLogger(__name__)
 
@@ -25,8 +27,11 @@ _LOCALIZER_ORIENTATIONS = 3
 _LOCALIZER_SLICES = 15
 
 
-def understand(headers: Sequence[InstanceHeader]) -> Understanding:
+def understand(headers: Sequence[InstanceHeader], rules: Sequence[VolumeRule] = ()) -> Understanding:
     """What a set of instances is: volumes with world matrices, and what is none, with the reason.
+
+    Args:
+        rules: corrections of what volumes are, in the order in which they are asked.
 
     The instances may belong to several studies and patients, in any order. Of several with one SOP Instance UID the
     last counts: hand them over in the order in which they arrived.
@@ -47,19 +52,36 @@ def understand(headers: Sequence[InstanceHeader]) -> Understanding:
     b_values = _b_values(records)
     volumes: list[SourceVolume] = []
     for item in groups:
-        reasons.extend((record.header, _DUPLICATE) for record in item.duplicates)
+        reasons.extend((record.header, _why_duplicate(record, item)) for record in item.duplicates)
         header = item.records[0].header
         visit, flags = visits[header.study_instance_uid]
         if any(record.header.sop_instance_uid in conflicting for record in item.records):
             flags = (*flags, "conflicting-instance")
+        of_series = b_values[header.study_instance_uid, header.series_instance_uid]
+        kind, unwanted = corrected(kind_of(item.records[0], of_series), header, rules)
+        if unwanted:
+            reasons.extend((record.header, unwanted) for record in item.records)
+            continue
         try:
-            volumes.append(_volume(item, visit, flags, b_values[header.study_instance_uid, header.series_instance_uid]))
+            volumes.append(_volume(item, visit, flags, kind))
         except GeometryError as error:
             reasons.extend((record.header, f"no volume: {error}") for record in item.records)
     return Understanding(tuple(sorted(volumes, key=_volume_order)), _set_aside(reasons))
 
 
-_DUPLICATE = "duplicate slice: another instance of this stack has the same position, and was taken"
+def _why_duplicate(record: Record, item: Group) -> str:
+    """Said louder where it matters which of the two was taken."""
+    normal = plane(record).normal
+
+    def distance(other: Record) -> float:
+        return abs(float(np.dot(np.subtract(other.frame.position or (), record.frame.position or ()), normal)))
+
+    taken = min(item.records, key=distance)
+    reason = "duplicate slice: another instance of this stack has the same position, and was taken"
+    if same_pixels(_reference(taken), _reference(record)) is not False:
+        return reason
+    LOG.warning("A duplicate slice has other pixels than the one that was taken.")
+    return f"{reason}; its pixels differ"
 
 
 def _one_per_uid(
@@ -138,7 +160,7 @@ def _b_values(records: Iterable[Record]) -> dict[tuple[str, str], list[float]]:
     return found
 
 
-def _volume(item: Group, visit: date | None, flags: tuple[str, ...], b_values: list[float]) -> SourceVolume:
+def _volume(item: Group, visit: date | None, flags: tuple[str, ...], kind: Kind) -> SourceVolume:
     first = item.records[0]
     header = first.header
     surface = plane(first)
@@ -146,13 +168,12 @@ def _volume(item: Group, visit: date | None, flags: tuple[str, ...], b_values: l
     stack = fit_stack(positions, surface, header.spacing_between_slices or first.frame.slice_thickness)
     assert first.frame.pixel_spacing is not None  # noqa: S101 (frames without one were set aside)
     frames = [MISSING_FRAME] * stack.length
-    for index, record in zip(stack.indices, item.records, strict=True):
-        frames[index] = FrameReference(
-            record.header.sop_instance_uid, record.header.sop_class_uid, record.header.path, record.number
-        )
-    kind = kind_of(first, b_values)
+    references = [_reference(record) for record in item.records]
+    for index, reference in zip(stack.indices, references, strict=True):
+        if index >= 0:
+            frames[index] = reference
     return SourceVolume(
-        identifier=_identifier(frames),
+        identifier=_identifier(references),
         patient_key=header.patient_key,
         study_instance_uid=header.study_instance_uid,
         series_instance_uid=header.series_instance_uid,
@@ -169,6 +190,19 @@ def _volume(item: Group, visit: date | None, flags: tuple[str, ...], b_values: l
         visit=visit,
         flags=(*stack.flags, *item.flags, *flags, *_content_flags(item)),
         splits=item.splits,
+        order_key=header.order_key,
+        uneven=tuple(zip(stack.places, references, strict=True)) if stack.places else (),
+    )
+
+
+def _reference(record: Record) -> FrameReference:
+    header = record.header
+    stored = None
+    if header.layout is not None:
+        offset = header.pixel_offset + ((record.number or 1) - 1) * header.layout.frame_bytes
+        stored = StoredFrame(header.layout, offset, record.frame.slope, record.frame.intercept, header.file_state)
+    return FrameReference(
+        header.sop_instance_uid, header.sop_class_uid, header.path, record.number, stored, record.tile
     )
 
 
@@ -176,6 +210,8 @@ def _content_flags(item: Group) -> tuple[str, ...]:
     flags = []
     if item.records[0].header.photometric_interpretation == "MONOCHROME1":
         flags.append("inverted")
+    if item.records[0].tile is not None:
+        flags.append("tiled")
     if any(record.header.lossy for record in item.records):
         flags.append("lossy")
     if any(record.header.burned_in_annotation == "YES" for record in item.records):
@@ -185,7 +221,7 @@ def _content_flags(item: Group) -> tuple[str, ...]:
 
 def _identifier(frames: Sequence[FrameReference]) -> str:
     """See `SourceVolume.identifier`."""
-    pairs = sorted((frame.sop_instance_uid, frame.frame_number or 0) for frame in frames if not frame.is_missing)
+    pairs = sorted((frame.sop_instance_uid, frame.frame_number or 0) for frame in frames)
     return hashlib.sha256("\n".join(f"{uid} {number}" for uid, number in pairs).encode()).hexdigest()[:32]
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vp_node.config import Peer, load_config
+from vp_node.config import Config, Peer, load_config
 from vp_node.runs import delivery, steps
 from vp_node.runs.context import RunContext
 from vp_node.service import serve
@@ -36,7 +36,7 @@ def arm(when: str, where: str, marker: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     if where == "delivery":
-        delivery.send = _dying_sender(delivery.send, when, die)
+        delivery.deliver_to = _dying_sender(delivery.deliver_to, when, die)
     else:
         steps.STEPS[where] = _dying_step(steps.STEPS[where], when, die)
 
@@ -52,8 +52,8 @@ def _dying_step(step: Callable[[RunContext, str, int], None], when: str, die: Ca
 
 
 def _dying_sender(send: Callable[..., Any], when: str, die: Callable[[], None]) -> Any:
-    def deliver(peer: Peer, paths: Sequence[Path], title: str) -> None:
-        send(peer, paths[:1] if when == "amid" else paths, title)
+    def deliver(peer: Peer, paths: Sequence[Path], title: str, config: Config) -> None:
+        send(peer, paths[:1] if when == "amid" else paths, title, config)
         die()
 
     return deliver

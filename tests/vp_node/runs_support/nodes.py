@@ -95,7 +95,7 @@ class TestNode:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
-    def wait_until_killed(self, seconds: float = 30) -> None:
+    def wait_until_killed(self, seconds: float = 90) -> None:
         assert self.process is not None
         assert self.process.wait(seconds) == -signal.SIGKILL, self.log[-3000:]
 
@@ -117,7 +117,7 @@ class TestNode:
         with self.sessions() as session:
             return list(session.query(Run).order_by(Run.created_at))
 
-    def wait_for_states(self, *states: str, seconds: float = 40) -> list[Run]:
+    def wait_for_states(self, *states: str, seconds: float = 120) -> list[Run]:
         """Waits until the runs, in order of creation, have these states."""
         wait_for(lambda: [run.state for run in self.runs()] == list(states), seconds, self)
         return self.runs()

@@ -95,7 +95,7 @@ def image(slices: Slices, k: int, rows: int, columns: int) -> Dataset:
     ]
     dataset.ImagePositionPatient = [decimal(value) for value in slices.lps[:3, 3] + k * slices.lps[:3, 2]]
     dataset.PixelSpacing = [decimal(spacing[1]), decimal(spacing[0])]
-    dataset.SliceThickness = decimal(np.linalg.norm(slices.lps[:3, 2]))
+    dataset.SliceThickness = decimal(float(np.linalg.norm(slices.lps[:3, 2])))
     dataset.Rows, dataset.Columns = rows, columns
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"

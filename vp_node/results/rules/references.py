@@ -12,6 +12,7 @@ from vp_node.results.rules.problems import Problem
 from vp_node.results.rules.report import evidence, segment_references
 from vp_node.results.rules.segmentation import named_sources
 from vp_node.studies.frames import FrameHeader, frame_headers
+from vp_node.studies.tiles import Tiles, tiles_of
 
 POSITION_TOLERANCE_MM = 0.01
 """A frame lies on its source's plane."""
@@ -93,9 +94,18 @@ def _frames_on_sources(dataset: Dataset, headers: Mapping[str, Dataset]) -> Iter
                 header = headers.get(uid)
                 if header is None:
                     continue
+                tiles = None
+                if item.get("SpatialLocationsPreserved") == "NO":
+                    tiles = tiles_of(header, int(header.get("Columns") or 0), int(header.get("Rows") or 0))
                 if uid not in read:
                     read[uid] = frame_headers(header, max(1, int(header.get("NumberOfFrames") or 1)))
-                    yield from _grid(dataset, header)
+                    yield from _grid(dataset, header, tiles)
+                if tiles is not None:
+                    if not any(
+                        np.allclose(place, here, atol=POSITION_TOLERANCE_MM, rtol=0) for place in tiles.positions
+                    ):
+                        yield "on-source", "no tile of the source lies there"
+                    continue
                 number = int(item.get("ReferencedFrameNumber") or 1)
                 if number > len(read[uid]):
                     yield "resolves", f"frame {number}"
@@ -106,11 +116,12 @@ def _frames_on_sources(dataset: Dataset, headers: Mapping[str, Dataset]) -> Iter
                         yield rule, detail
 
 
-def _grid(dataset: Dataset, header: Dataset) -> Iterator[Problem]:
+def _grid(dataset: Dataset, header: Dataset, tiles: Tiles | None) -> Iterator[Problem]:
     stated = header.get("FrameOfReferenceUID")
     if stated and stated != dataset.get("FrameOfReferenceUID"):
         yield "same-frame-of-reference", ""
-    if (header.get("Rows"), header.get("Columns")) != (dataset.get("Rows"), dataset.get("Columns")):
+    size = (tiles.rows, tiles.columns) if tiles is not None else (header.get("Rows"), header.get("Columns"))
+    if size != (dataset.get("Rows"), dataset.get("Columns")):
         yield "on-source", "rows and columns differ"
 
 
