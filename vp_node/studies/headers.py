@@ -193,7 +193,8 @@ def order_key(accession_number: str) -> str:
 
 _TAGS = tags_of(
     "SpecificCharacterSet SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID PatientID "
-    "AccessionNumber IssuerOfPatientID Modality Manufacturer ManufacturerModelName SeriesNumber InstanceNumber StudyDate SeriesDate "
+    "AccessionNumber "
+    "IssuerOfPatientID Modality Manufacturer ManufacturerModelName SeriesNumber InstanceNumber StudyDate SeriesDate "
     "AcquisitionDate AcquisitionDateTime ContentDate StudyTime AcquisitionTime ContentTime StudyDescription "
     "SeriesDescription ProtocolName BodyPartExamined StationName PerformedStationAETitle InstitutionName PatientSex "
     "PatientAge Rows Columns SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored PixelRepresentation "
