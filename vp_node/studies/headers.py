@@ -31,7 +31,7 @@ from vp_node.studies.elements import PARSE_ERRORS, integer, number, tags_of, tex
 from vp_node.studies.frames import FRAME_TAGS, FrameHeader, frame_headers
 from vp_node.studies.model import StoredLayout
 from vp_node.studies.padding import padding_range
-from vp_node.studies.private import has_uih_frame_grid, mosaic_tiles, private_tags
+from vp_node.studies.private import has_private_scaling, has_uih_frame_grid, mosaic_tiles, private_tags
 from vp_node.studies.tiles import Tiles, tiles_of
 
 VOLUME_SOP_CLASSES = frozenset(
@@ -123,6 +123,8 @@ class InstanceHeader:
     burned_in_annotation: str = ""
     conversion_type: str = ""
     lossy: bool = False
+    private_scaling: bool = False
+    """Philips: values of its own scale could be had from private elements; they are left alone."""
     mosaic_tiles: int | None = None
     """Siemens: slices in the one frame."""
     frame_grid: bool = False
@@ -356,6 +358,7 @@ def _header(dataset: Dataset, meta: FileMetaDataset, path: Path, size: int) -> I
         burned_in_annotation=say("BurnedInAnnotation"),
         conversion_type=say("ConversionType"),
         lossy=say("LossyImageCompression") == "01",
+        private_scaling=has_private_scaling(dataset),
         mosaic_tiles=mosaic_tiles(dataset),
         frame_grid=has_uih_frame_grid(dataset),
         tiles=tiles_of(dataset, integer(dataset, _TAGS["Columns"]) or 0, integer(dataset, _TAGS["Rows"]) or 0)

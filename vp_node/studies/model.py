@@ -108,6 +108,8 @@ class SourceVolume:
     """Of a stack with varying gaps: the acquired frames, each with its place between the volume's slices, as an index.
     The slices are an even grid then, on which voxels are interpolated; `frames` holds those that lie on it."""
 
+    head: str = "unknown"
+    """Whether it shows the head: `yes`, `no` or `unknown`."""
     order_key: str = ""
     """The Accession Number, hashed; empty where there is none."""
 
