@@ -14,6 +14,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
+    JPEG2000,
     UID,
     CTImageStorage,
     EnhancedCTImageStorage,
@@ -21,10 +22,16 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
     LegacyConvertedEnhancedCTImageStorage,
     LegacyConvertedEnhancedMRImageStorage,
     MediaStorageDirectoryStorage,
     MRImageStorage,
+    RLELossless,
 )
 
 from vp_node.studies.elements import PARSE_ERRORS, integer, number, tags_of, text, texts
@@ -132,7 +139,7 @@ class InstanceHeader:
     tiles: Tiles | None = None
     """How these slices lie in the frame, where the header says it."""
     layout: StoredLayout | None = None
-    """None where pixels are compressed, or stored in a way that only a parser of DICOM can follow."""
+    """None where pixels are stored in a way that only a parser of DICOM can follow."""
     pixel_offset: int = 0
     """Of the first frame's first pixel, in bytes from the beginning of the file; 0 where there is no layout."""
     file_state: tuple[int, int] = (0, 0)
@@ -232,7 +239,13 @@ def read_header(path: Path) -> InstanceHeader:
 
 
 _DIRECT = {str(ImplicitVRLittleEndian): 8, str(ExplicitVRLittleEndian): 12}
-"""Bytes from the beginning of Pixel Data to its value, for the syntaxes whose pixels need no decoder (PS3.5 7.1)."""
+"""Bytes from the beginning of Pixel Data to its value, for the syntaxes whose pixels need no decoder (PS3.5 7.1); the
+others have an explicit VR, and 12."""
+_ENCAPSULATED = frozenset(
+    {JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless, JPEG2000Lossless, JPEG2000, RLELossless}
+)
+"""Whose one frame can be handed to a decoder as it is."""
+_UNDEFINED_LENGTH = 0xFFFFFFFF
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
 
 
@@ -241,19 +254,24 @@ def _with_pixels(header: InstanceHeader, dataset: Dataset, file: BinaryIO, state
     layout = _layout(header, dataset)
     if layout is None:
         return header
-    size = _DIRECT[header.transfer_syntax_uid]
+    size = _DIRECT.get(header.transfer_syntax_uid, 12)
     element = file.read(size)
     if len(element) < size or element[:4] != _PIXEL_DATA:
         return header
     (length,) = struct.unpack("<I", element[-4:])
-    if length < layout.frame_bytes * header.number_of_frames or file.tell() + length > state[0]:
+    if layout.transfer_syntax_uid:
+        fits = length == _UNDEFINED_LENGTH
+    else:
+        fits = layout.frame_bytes * header.number_of_frames <= length <= state[0] - file.tell()
+    if not fits:
         return header
     return replace(header, layout=layout, pixel_offset=file.tell(), file_state=state)
 
 
 def _layout(header: InstanceHeader, dataset: Dataset) -> StoredLayout | None:
+    compressed = header.transfer_syntax_uid in _ENCAPSULATED and header.number_of_frames == 1
     usual = (
-        header.transfer_syntax_uid in _DIRECT
+        (header.transfer_syntax_uid in _DIRECT or compressed)
         and header.sop_class_uid in VOLUME_SOP_CLASSES
         and header.samples_per_pixel == 1
         and header.bits_allocated in (8, 16)
@@ -272,6 +290,7 @@ def _layout(header: InstanceHeader, dataset: Dataset) -> StoredLayout | None:
         signed=header.pixel_representation == 1,
         inverted=header.photometric_interpretation == "MONOCHROME1",
         padding=padding,
+        transfer_syntax_uid=header.transfer_syntax_uid if compressed else "",
     )
 
 
