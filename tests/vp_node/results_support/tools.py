@@ -31,7 +31,11 @@ KNOWN_FALSE = "Shall not be present for Referenced SOP Class that is not segment
 def dciodvfy_errors(path: Path) -> list[str]:
     """Errors only: warnings tell of private codes and of Device UID in the Contributing Equipment (CP of 2020)."""
     done = subprocess.run([program("dciodvfy"), "-new", str(path)], capture_output=True, text=True, check=False)
-    return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error") and KNOWN_FALSE not in line]
+    return [
+        line
+        for line in (done.stdout + done.stderr).splitlines()
+        if line.startswith("Error") and KNOWN_FALSE not in line
+    ]
 
 
 def dsrdump(path: Path) -> str:
