@@ -161,8 +161,10 @@ def test_the_prior_is_fetched_and_both_dates_the_change_and_its_rate_are_reporte
 @pytest.mark.requirement("registration error against the known headers is under 0.5 mm")
 @pytest.mark.timeout(900)
 def test_sessions_are_laid_on_each_other_within_half_a_millimetre(fetched: Any, shared_data: Path) -> None:
-    _, outcome, _, _ = fetched
+    _, outcome, reports, _ = fetched
     alignment = next(item for item in outcome.alignments if item.method == "rigid")
+    said = [str(item.value) for item in reports[0].iterall() if item.keyword == "TextValue"]
+    assert any(f"Overlap of the heads (Dice) {alignment.overlap:.3f}" in text for text in said)
     earlier = {volume.name for volume in outcome.transcript.volumes if volume.visit == EARLIER}
     assert alignment.volume in earlier
     assert alignment.overlap > 0.9 and alignment.metric_after > alignment.metric_before

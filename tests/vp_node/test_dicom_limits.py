@@ -53,7 +53,7 @@ def fragment(association: Association, control: int, data: bytes) -> None:
     """Sends one P-DATA-TF PDU with one PDV (PS3.8 9.3.5), past pynetdicom's own order of messages."""
     context = association.accepted_contexts[0].context_id
     item = struct.pack(">IBB", len(data) + 2, context, control) + data
-    association.dul.socket.socket.sendall(struct.pack(">BBI", 4, 0, len(item)) + item)  # type: ignore[union-attr]
+    association.dul.socket.socket.sendall(struct.pack(">BBI", 4, 0, len(item)) + item)  # type: ignore[union-attr, operator]
 
 
 def command(field: int) -> bytes:
@@ -135,10 +135,14 @@ def test_a_data_set_that_inflates_beyond_the_limit_is_refused(tmp_path: Path) ->
             bomb += squeeze.compress(bytes(MEGABYTE))
         bomb += squeeze.flush()
         with associated(node, DeflatedExplicitVRLittleEndian) as association:
+            # Otherwise its own thread may take the answer first, as it does not know that anything was asked.
+            association._reactor_checkpoint.clear()
+            soon(lambda: association._is_paused)
             fragment(association, COMMAND | LAST, command(STORE_REQUEST))
             fragment(association, DATA | LAST, bomb)
             _, answer = association.dimse.get_msg(block=True)
-        assert answer is not None and answer.Status & 0xF000 == 0xC000  # type: ignore[union-attr]
+            association._reactor_checkpoint.set()
+        assert answer is not None and answer.Status & 0xF000 == 0xC000  # type: ignore[union-attr, operator]
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # KiB
         assert incoming(node) == []
 

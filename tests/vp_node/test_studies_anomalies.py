@@ -8,7 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import dcmread
-from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
+from pydicom.uid import (
+    NuclearMedicineImageStorage,
+    PositronEmissionTomographyImageStorage,
+    SecondaryCaptureImageStorage,
+    UltrasoundImageStorage,
+    generate_uid,
+)
 
 from tests.vp_node.results_support.cases import chosen, classic, encoded, hippocampus, written
 from tests.vp_node.studies_support.synthetic import Slices, brain_like, corner_distance, decimal, stack_matrix, write
@@ -103,6 +109,9 @@ def test_missing_slice_keeps_its_place(tmp_path: Path) -> None:
         ({"SeriesDescription": "Survey_SHC"}, "localizer"),
         ({"ScanOptions": "SURVIEW"}, "localizer"),
         ({"Modality": "PT"}, "only MR and CT"),
+        ({"SOPClassUID": PositronEmissionTomographyImageStorage, "Modality": "PT"}, "only MR and CT"),
+        ({"SOPClassUID": NuclearMedicineImageStorage, "Modality": "NM"}, "only MR and CT"),
+        ({"SOPClassUID": UltrasoundImageStorage, "Modality": "US"}, "only MR and CT"),
         ({"SOPClassUID": SecondaryCaptureImageStorage}, "secondary capture"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}, "mosaic"),
         ({"ImagePositionPatient": None}, "no geometry: Image Position"),
@@ -252,3 +261,29 @@ def test_results_on_a_resampled_stack_pass_the_check(tmp_path: Path) -> None:
     sources = {str(dcmread(path).SOPInstanceUID): path for path in tmp_path.glob("*.dcm")}
     for file in written(objects, tmp_path / "objects"):
         assert check_with_sources(file, sources) == []
+
+
+@pytest.mark.parametrize(
+    ("attributes", "head", "says"),
+    [
+        ({"BodyPartExamined": "BRAIN"}, "yes", "Body Part Examined says 'brain'"),
+        ({"BodyPartExamined": "BRAINSPINE"}, "yes", "Body Part Examined says 'brain'"),
+        ({"BodyPartExamined": "L-SPINE", "SeriesDescription": "head coil"}, "no", "Body Part Examined says 'lspine'"),
+        ({"BodyPartExamined": "NECK"}, "unknown", "nothing says so"),
+        ({"SeriesDescription": "T2_tse_sag_lumbar"}, "no", "the description says 'lumbar'"),
+        ({"ProtocolName": "Head Neuro"}, "yes", "the description says 'head'"),
+        ({"SeriesDescription": "t1 hippocampus"}, "unknown", "nothing says so"),
+        ({}, "unknown", "nothing says so"),
+    ],
+)
+def test_a_volume_that_does_not_show_the_head_is_not_taken(
+    tmp_path: Path, attributes: dict[str, object], head: str, says: str
+) -> None:
+    write(stack(4, **attributes), tmp_path)
+    (volume,) = understand_folder(tmp_path).volumes
+    assert volume.head == head
+    assert any(says in line for line in volume.evidence)
+    assert volume_from_json(json.loads(json.dumps(volume_to_json(volume)))).head == head
+    chosen_set = choose(sessions_of([volume]), SeriesSelection())
+    assert len(chosen_set.chosen) == (head != "no")
+    assert head != "no" or chosen_set.choices[0].reason == "it does not show the head"

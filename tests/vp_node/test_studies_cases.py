@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from tests.vp_node.studies_support.synthetic import corner_distance
 from vp_node.studies.headers import InstanceHeader, read_header
@@ -147,3 +148,14 @@ def test_inspect_lists_volumes_and_reasons_as_plain_json(shared_data: Path) -> N
     assert [volume["flags"] for volume in said["volumes"]] == [["gantry-tilt"]]
     assert {"study", "series", "visit", "kind", "shape", "world", "flags"} <= said["volumes"][0].keys()
     assert all({"series", "reason"} <= item.keys() for item in said["set_aside"])
+
+
+def test_the_private_scaling_of_philips_is_left_alone_and_recorded(shared_data: Path) -> None:
+    for name, scaled in (("philips_dwi_oblique", True), ("canon_dwi_oblique", False)):
+        _, understanding = understood(shared_data, name)
+        assert {"private-scaling" in volume.flags for volume in understanding.volumes} == {scaled}
+        assert {volume.head for volume in understanding.volumes} == {"yes"}
+    volume = understood(shared_data, "philips_dwi_oblique")[1].volumes[0]
+    dataset = dcmread(volume.frames[20].path)
+    wanted = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
+    np.testing.assert_allclose(load_voxels(volume)[:, :, 20], wanted.T, rtol=1e-6)

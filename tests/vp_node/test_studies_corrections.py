@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -35,6 +36,14 @@ def test_the_first_rule_that_fits_corrects_a_volume_and_is_its_evidence(tmp_path
     assert (volume.kind, volume.contrast) == ("GRE", "post")
     assert "GRE: corrected from T1 by the rule 'mpr'" in volume.evidence
     assert "contrast post: corrected from unknown by the rule 'mpr'" in volume.evidence
+
+
+def test_a_rule_says_that_a_scanners_body_part_is_wrong(tmp_path: Path) -> None:
+    headers = [replace(read_header(path), body_part="CHEST") for path in write_phantom(tmp_path)]
+    assert understand(headers).volumes[0].head == "no"
+    (volume,) = understand(headers, [VolumeRule(name="mr7", modality="MR", head="yes")]).volumes
+    assert volume.head == "yes"
+    assert "head yes: corrected from no by the rule 'mr7'" in volume.evidence
 
 
 def test_a_rule_sets_a_volume_aside_with_its_words(tmp_path: Path) -> None:

@@ -232,6 +232,33 @@ def test_pixels_read_from_their_place_are_those_that_the_parser_finds(
         np.testing.assert_array_equal(direct, load_voxels(replace(volume, frames=frames)))
 
 
+@pytest.mark.parametrize(
+    "name", ["ms12_longitudinal", "transfer_syntaxes_9x", "sie_mosaic_ax_cor_sag", "ico_jpegls_noise"]
+)
+def test_compressed_frames_are_decoded_from_their_place_as_the_parser_finds_them(shared_data: Path, name: str) -> None:
+    paths = sorted((shared_data / "dicom" / name / "dicom").rglob("*.dcm"))
+    volumes = understand([read_header(path) for path in paths]).volumes
+    compressed = 0
+    for volume in volumes:
+        compressed += sum(bool(frame.stored and frame.stored.layout.transfer_syntax_uid) for frame in volume.frames)
+        frames = tuple(replace(frame, stored=None) for frame in volume.frames)
+        np.testing.assert_array_equal(load_voxels(volume), load_voxels(replace(volume, frames=frames)))
+    assert compressed
+
+
+def test_a_compressed_frame_that_does_not_decode_is_told_by_the_parser(tmp_path: Path) -> None:
+    (path,) = write(Slices(LPS, brain_like(5, (32, 24, 1))), tmp_path)
+    dataset = dcmread(path)
+    dataset.compress(JPEGLSLossless, encoding_plugin="pyjpegls")
+    dataset.PixelData = encapsulate([next(generate_frames(dataset.PixelData, number_of_frames=1))[:60]])
+    dataset.save_as(path)
+    header = read_header(path)
+    assert header.layout is not None and header.layout.transfer_syntax_uid == JPEGLSLossless
+    (volume,) = understand([header]).volumes
+    with pytest.raises(PixelError, match="do not decode"):
+        load_voxels(volume)
+
+
 def test_a_file_that_has_changed_is_parsed_again(tmp_path: Path) -> None:
     """Its pixels lie elsewhere than the index says: they are found all the same."""
     stack = Slices(np.diag([1.0, 1.0, 2.0, 1.0]), brain_like(3, (7, 5, 3)))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
+import nibabel
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.uid import generate_uid
@@ -131,3 +135,47 @@ def test_jitter_of_a_hundredth_of_a_millimetre_is_no_irregularity(
         (volume,) = understand(read_all(Path(name), seed)).volumes
     assert volume.flags == ()
     assert corner_distance(volume.world, volume.shape, stack.world, stack.voxels.shape) < 0.05
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    quaternion=quaternions,
+    spacing=spacings,
+    origin=origins,
+    slices=st.integers(4, 8),
+    echoes=st.integers(1, 2),
+    modality=st.sampled_from(["MR", "CT"]),
+    seed=st.integers(0, 1000),
+)
+def test_dcm2niix_makes_the_same_volumes_of_random_studies(
+    quaternion: tuple[float, float, float, float],
+    spacing: tuple[float, float, float],
+    origin: tuple[float, float, float],
+    slices: int,
+    echoes: int,
+    modality: str,
+    seed: int,
+) -> None:
+    program = Path(sys.executable).with_name("dcm2niix")
+    if not program.is_file():
+        pytest.skip("dcm2niix is not installed")
+    lps = stack_matrix(rotation(quaternion), spacing, origin)
+    study, series, frame = generate_uid(), generate_uid(), generate_uid()
+    echoes = echoes if modality == "MR" else 1
+    with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as out:
+        for echo in range(echoes):
+            attributes: dict[str, object] = {"Manufacturer": "Synthetic", "EchoNumbers": str(echo + 1)}
+            if modality == "MR":
+                attributes["EchoTime"] = str(10.0 + 5 * echo)
+            voxels = brain_like(seed + echo, (12, 10, slices), "int16")
+            write(Slices(lps, voxels, series, study, frame, modality, attributes=attributes), Path(name))
+        volumes = understand(read_all(Path(name), seed)).volumes
+        command = [str(program), "-z", "n", "-b", "n", "-f", "%e_%s", "-o", out, name]
+        subprocess.run(command, check=True, capture_output=True)
+        made = [nibabel.load(path) for path in sorted(Path(out).glob("*.nii"))]
+        assert len(volumes) == len(made) == echoes
+        for volume, image in zip(volumes, made, strict=True):
+            assert isinstance(image, nibabel.Nifti1Image) and image.affine is not None
+            assert corner_distance(volume.world, volume.shape, image.affine, image.shape) < 0.01
+            theirs = np.sort(np.asarray(image.dataobj, dtype=np.float64), axis=None)
+            np.testing.assert_array_equal(np.sort(load_voxels(volume), axis=None), theirs)

@@ -61,6 +61,7 @@ def add(
     is_kind: Annotated[str, typer.Option(help="Only volumes that are taken for this kind.")] = "",
     kind: Annotated[str, typer.Option(help="What such a volume is: T1, FLAIR, …")] = "",
     contrast: Annotated[str, typer.Option(help="pre, post or unknown.")] = "",
+    head: Annotated[str, typer.Option(help="yes or no: whether such a volume shows the head.")] = "",
     set_aside: Annotated[str, typer.Option(help="Why such a volume is not to be used.")] = "",
     position: Annotated[int, typer.Option(min=0, help="Lower is asked first.")] = 100,
 ) -> None:
@@ -87,6 +88,7 @@ def add(
         "is_kind": is_kind,
         "kind": kind,
         "contrast": contrast,
+        "head": head,
         "set_aside": set_aside,
     }
     try:
@@ -128,4 +130,6 @@ def _when(definition: dict[str, str]) -> str:
 
 
 def _then(definition: dict[str, str]) -> str:
-    return ", ".join(f"{name} {definition[name]}" for name in ("kind", "contrast", "set_aside") if definition.get(name))
+    return ", ".join(
+        f"{name} {definition[name]}" for name in ("kind", "contrast", "head", "set_aside") if definition.get(name)
+    )

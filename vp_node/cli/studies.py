@@ -254,6 +254,8 @@ def understand(ctx: typer.Context, study: StudyArgument, by: ByOption) -> None:
 
 def describe(volume: SourceVolume) -> dict[str, Any]:
     """A volume as plain values, under the names that `inspect` uses."""
+    from vp_node.studies.volume_set import orientation_of
+
     return {
         "study": volume.study_instance_uid,
         "series": volume.series_instance_uid,
@@ -267,6 +269,8 @@ def describe(volume: SourceVolume) -> dict[str, Any]:
         "shape": list(volume.shape),
         "spacing": [round(value, 6) for value in volume.spacing],
         "world": [[round(value, 9) for value in row] for row in volume.world.tolist()],
+        "head": volume.head,
+        "plane": orientation_of(volume),
         "flags": list(volume.flags),
         "splits": [list(split) for split in volume.splits],
         "missing_slices": list(volume.missing_slices),

@@ -117,6 +117,7 @@ def volume_to_json(volume: SourceVolume, relative_to: Path | None = None) -> dic
         "uneven": [[place, _frame_to_json(frame, relative_to, layouts)] for place, frame in volume.uneven],
         "layouts": [asdict(layout) for layout in layouts],
         "visit": volume.visit.isoformat() if volume.visit else None,
+        "head": volume.head,
         "order_key": volume.order_key,
         "flags": list(volume.flags),
         "splits": [list(split) for split in volume.splits],
@@ -144,6 +145,7 @@ def volume_from_json(data: dict[str, Any], folder: Path | None = None) -> Source
         visit=date.fromisoformat(data["visit"]) if data["visit"] else None,
         flags=tuple(data["flags"]),
         splits=tuple((what, value) for what, value in data["splits"]),
+        head=data.get("head", "unknown"),
         order_key=data.get("order_key", ""),
         uneven=tuple((place, _frame_from_json(frame, base, layouts)) for place, frame in data.get("uneven", ())),
     )

@@ -72,15 +72,6 @@ def selection_with_priors(definition: PromptDefinition, settings: PriorsSection)
     return definition.selection.model_copy(update={"sessions": sessions})
 
 
-def is_other_body_part(body_part: str) -> bool:
-    """Whether Body Part Examined (0018,0015) says that a series does not show the head."""
-    words = _words()
-    folded = re.sub(r"[^a-z]", "", body_part.casefold())
-    if any(part in folded for part in words["head_body_parts"]):
-        return False
-    return any(part in folded for part in words["other_body_parts"])
-
-
 @cache
 def _words() -> Mapping[str, Any]:
     return tomllib.loads((resources.files("vp_node.prompts") / "data" / "change_words.toml").read_text("utf-8"))

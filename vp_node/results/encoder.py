@@ -75,7 +75,7 @@ def encode(
     report_number = numbers.take(settings.report_series_number)
     shared = SegmentationSettings(identity, equipment, moment, charset, f"{equipment.model_name} {provenance.name}")
     regions = identity.predecessor.regions if identity.predecessor is not None else ()
-    segments = segments_of(own, outcome.masks, regions)
+    segments = segments_of(own, outcome.masks, (*regions, *identity.earlier_regions))
     forms: dict[Form, tuple[SegmentedVolume, ...]] = {
         form: _segmented(own, segments, shared, numbers, settings.segmentation_series_number, form)
         for form in dict.fromkeys(("binary", *wanted.forms))

@@ -36,6 +36,7 @@ from pydicom.sr.codedict import codes
 
 from vp_model import outcome as found
 from vp_model.outcome import Outcome, Side
+from vp_node.results.alignments import alignment_words
 from vp_node.results.codes import (
     brain,
     coded_answer,
@@ -333,6 +334,7 @@ class GroupWriter:
             words = f"Stands beside the report of run {predecessor.run_id}, made by another model: {predecessor.model}."
             entries.append(("Other model", words))
         entries += [("Warning", warning) for warning in outcome.warnings]
+        entries += [("Alignment", words) for words in alignment_words(outcome)]
         entries += [("Derived image", f"{item.label} ({item.operation} of {item.source})") for item in outcome.derived]
         elsewhere = self._elsewhere([mask.identifier for mask in outcome.masks])
         if elsewhere:

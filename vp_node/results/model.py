@@ -66,6 +66,8 @@ class RunIdentity:
     input_digest: str
     predecessor: Predecessor | None = None
     """What it follows, where that left a report."""
+    earlier_regions: tuple[TrackedRegion, ...] = ()
+    """That runs on earlier studies of the patient tracked, laid into the frames of reference of the study."""
 
 
 @dataclass(frozen=True)

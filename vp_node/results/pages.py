@@ -20,6 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage, SecondaryCaptureImageStorage
 
 from vp_model.outcome import Measurement, Outcome
+from vp_node.results.alignments import alignment_words
 from vp_node.results.codes import private
 from vp_node.results.equipment import Equipment, add_contributing_equipment
 from vp_node.results.groups import DISCLAIMER
@@ -124,6 +125,7 @@ def _paragraphs(
     answer += [measurement_words(item) for item in outcome.measurements]
     answer += [text.text for text in outcome.texts]
     answer += [f"Warning: {warning}" for warning in outcome.warnings]
+    answer += [f"Alignment: {words}" for words in alignment_words(outcome)]
     return [
         f"{equipment.model_name}: {provenance.name}",
         "",

@@ -21,6 +21,7 @@ from vp_node.results.model import Picture, Predecessor
 from vp_node.runs.choosing import gathered_volumes
 from vp_node.runs.context import RunContext
 from vp_node.runs.destinations import destinations_of, wanted_of
+from vp_node.runs.earlier_regions import regions_of_earlier_studies
 from vp_node.runs.predecessor import predecessor_of
 from vp_node.runs.states import RunFailure
 from vp_node.studies.model import ChosenVolume
@@ -40,6 +41,8 @@ def encode_results(context: RunContext, run_id: str, attempt: int) -> None:
         provenance = _provenance(run)
         header = None if volumes else _study_header(session, run, context.data_folder)
         outcome = Outcome.load(folder)
+        earlier = regions_of_earlier_studies(session, run, volumes, outcome, context.data_folder)
+        identity = replace(identity, earlier_regions=earlier)
         wanted = wanted_of(context.config, run, destinations_of(context.config, run, outcome.status))
     if wanted.capture or wanted.pdf:
         pictures = _pictures(context, run_id, attempt, folder, volumes)

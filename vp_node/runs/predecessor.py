@@ -12,7 +12,7 @@ from vp_node.database.models import Result, Run, RunState
 from vp_node.results.model import Predecessor, TrackedRegion
 from vp_node.results.tracking import regions_of
 
-_LEFT_RESULTS = frozenset({RunState.SENDING, RunState.DONE, RunState.REFUSED})
+LEFT_RESULTS = frozenset({RunState.SENDING, RunState.DONE, RunState.REFUSED})
 """States of a run whose objects passed the check and were put on their way."""
 _SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
 
@@ -36,7 +36,7 @@ def predecessor_of(session: Session, run: Run, data_folder: Path) -> Predecessor
                 sop_instance_uid=report.sop_instance_uid,
                 series_instance_uid=report.series_instance_uid,
                 study_instance_uid=earlier.study.study_instance_uid,
-                regions=_regions(earlier, data_folder),
+                regions=tracked_regions(earlier, data_folder),
             )
         earlier_id = earlier.supersedes_run_id
     return None
@@ -44,7 +44,7 @@ def predecessor_of(session: Session, run: Run, data_folder: Path) -> Predecessor
 
 def _report_of(run: Run) -> Result | None:
     """The report that refers to the binary segmentations; it is the last that was written."""
-    if run.state not in _LEFT_RESULTS:
+    if run.state not in LEFT_RESULTS:
         return None
     reports = [result for result in run.results if result.role == "sr" and result.form in ("", "binary")]
     return max(reports, key=lambda result: result.id, default=None)
@@ -60,7 +60,7 @@ def _model_words(run: Run, data_folder: Path) -> str:
     return f"{words}SHA-256 {run.model_hash[:12]}"
 
 
-def _regions(run: Run, data_folder: Path) -> tuple[TrackedRegion, ...]:
+def tracked_regions(run: Run, data_folder: Path) -> tuple[TrackedRegion, ...]:
     """Of its segmentations, as far as their files are still here."""
     paths = [
         data_folder / result.path

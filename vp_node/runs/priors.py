@@ -33,7 +33,7 @@ from vp_node.dicom.web import WebArchive
 from vp_node.intake.store import INCOMING_FOLDER, store
 from vp_node.operations.audit import record
 from vp_node.prompts.definition import PromptDefinition
-from vp_node.prompts.priors import is_other_body_part, number_wanted
+from vp_node.prompts.priors import number_wanted
 from vp_node.runs.context import RunContext, WorkerStopping
 from vp_node.runs.locks import holding
 from vp_node.runs.understanding import (
@@ -43,6 +43,7 @@ from vp_node.runs.understanding import (
     stored_volumes,
     understand_revision,
 )
+from vp_node.studies.body import is_other_body_part
 from vp_node.studies.exclusions import is_localizer_description
 from vp_node.studies.volume_set import takes_any
 

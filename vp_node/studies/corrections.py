@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -37,6 +36,8 @@ class VolumeRule(BaseModel):
     kind: str = ""
     """What such a volume is: one of `known_kinds`."""
     contrast: Literal["", "pre", "post", "unknown"] = ""
+    head: Literal["", "yes", "no"] = ""
+    """Whether such a volume shows the head."""
     set_aside: str = Field(default="", max_length=200)
     """Why such a volume is not to be used."""
 
@@ -52,8 +53,8 @@ class VolumeRule(BaseModel):
     def _says_something(self) -> VolumeRule:
         if not (self.modality or self.is_kind or any(getattr(self, name) for name in PATTERNS)):
             raise ValueError("a rule needs a condition: without one it would correct every volume")
-        if not (self.kind or self.contrast or self.set_aside):
-            raise ValueError("a rule needs a correction: kind, contrast or set_aside")
+        if not (self.kind or self.contrast or self.head or self.set_aside):
+            raise ValueError("a rule needs a correction: kind, contrast, head or set_aside")
         return self
 
     def fits(self, header: InstanceHeader, kind: str) -> bool:
@@ -79,8 +80,8 @@ def corrected(found: Kind, header: InstanceHeader, rules: Sequence[VolumeRule]) 
             evidence.append(f"{rule.kind}: corrected from {found.kind} {BY_RULE} {rule.name!r}")
         if rule.contrast and rule.contrast != found.contrast:
             evidence.append(f"contrast {rule.contrast}: corrected from {found.contrast} {BY_RULE} {rule.name!r}")
-        kind = replace(
-            found, kind=rule.kind or found.kind, contrast=rule.contrast or found.contrast, evidence=tuple(evidence)
-        )
+        if rule.head and rule.head != found.head:
+            evidence.append(f"head {rule.head}: corrected from {found.head} {BY_RULE} {rule.name!r}")
+        kind = Kind(rule.kind or found.kind, rule.contrast or found.contrast, tuple(evidence), rule.head or found.head)
         return kind, f"set aside {BY_RULE} {rule.name!r}: {rule.set_aside}" if rule.set_aside else ""
     return found, ""

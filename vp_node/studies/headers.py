@@ -14,6 +14,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
+    JPEG2000,
     UID,
     CTImageStorage,
     EnhancedCTImageStorage,
@@ -21,17 +22,23 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
     LegacyConvertedEnhancedCTImageStorage,
     LegacyConvertedEnhancedMRImageStorage,
     MediaStorageDirectoryStorage,
     MRImageStorage,
+    RLELossless,
 )
 
 from vp_node.studies.elements import PARSE_ERRORS, integer, number, tags_of, text, texts
 from vp_node.studies.frames import FRAME_TAGS, FrameHeader, frame_headers
 from vp_node.studies.model import StoredLayout
 from vp_node.studies.padding import padding_range
-from vp_node.studies.private import has_uih_frame_grid, mosaic_tiles, private_tags
+from vp_node.studies.private import has_private_scaling, has_uih_frame_grid, mosaic_tiles, private_tags
 from vp_node.studies.tiles import Tiles, tiles_of
 
 VOLUME_SOP_CLASSES = frozenset(
@@ -123,6 +130,8 @@ class InstanceHeader:
     burned_in_annotation: str = ""
     conversion_type: str = ""
     lossy: bool = False
+    private_scaling: bool = False
+    """Philips: values of its own scale could be had from private elements; they are left alone."""
     mosaic_tiles: int | None = None
     """Siemens: slices in the one frame."""
     frame_grid: bool = False
@@ -130,7 +139,7 @@ class InstanceHeader:
     tiles: Tiles | None = None
     """How these slices lie in the frame, where the header says it."""
     layout: StoredLayout | None = None
-    """None where pixels are compressed, or stored in a way that only a parser of DICOM can follow."""
+    """None where pixels are stored in a way that only a parser of DICOM can follow."""
     pixel_offset: int = 0
     """Of the first frame's first pixel, in bytes from the beginning of the file; 0 where there is no layout."""
     file_state: tuple[int, int] = (0, 0)
@@ -193,7 +202,8 @@ def order_key(accession_number: str) -> str:
 
 _TAGS = tags_of(
     "SpecificCharacterSet SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID PatientID "
-    "AccessionNumber IssuerOfPatientID Modality Manufacturer ManufacturerModelName SeriesNumber InstanceNumber StudyDate SeriesDate "
+    "AccessionNumber "
+    "IssuerOfPatientID Modality Manufacturer ManufacturerModelName SeriesNumber InstanceNumber StudyDate SeriesDate "
     "AcquisitionDate AcquisitionDateTime ContentDate StudyTime AcquisitionTime ContentTime StudyDescription "
     "SeriesDescription ProtocolName BodyPartExamined StationName PerformedStationAETitle InstitutionName PatientSex "
     "PatientAge Rows Columns SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored PixelRepresentation "
@@ -229,7 +239,13 @@ def read_header(path: Path) -> InstanceHeader:
 
 
 _DIRECT = {str(ImplicitVRLittleEndian): 8, str(ExplicitVRLittleEndian): 12}
-"""Bytes from the beginning of Pixel Data to its value, for the syntaxes whose pixels need no decoder (PS3.5 7.1)."""
+"""Bytes from the beginning of Pixel Data to its value, for the syntaxes whose pixels need no decoder (PS3.5 7.1); the
+others have an explicit VR, and 12."""
+_ENCAPSULATED = frozenset(
+    {JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless, JPEG2000Lossless, JPEG2000, RLELossless}
+)
+"""Whose one frame can be handed to a decoder as it is."""
+_UNDEFINED_LENGTH = 0xFFFFFFFF
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
 
 
@@ -238,19 +254,24 @@ def _with_pixels(header: InstanceHeader, dataset: Dataset, file: BinaryIO, state
     layout = _layout(header, dataset)
     if layout is None:
         return header
-    size = _DIRECT[header.transfer_syntax_uid]
+    size = _DIRECT.get(header.transfer_syntax_uid, 12)
     element = file.read(size)
     if len(element) < size or element[:4] != _PIXEL_DATA:
         return header
     (length,) = struct.unpack("<I", element[-4:])
-    if length < layout.frame_bytes * header.number_of_frames or file.tell() + length > state[0]:
+    if layout.transfer_syntax_uid:
+        fits = length == _UNDEFINED_LENGTH
+    else:
+        fits = layout.frame_bytes * header.number_of_frames <= length <= state[0] - file.tell()
+    if not fits:
         return header
     return replace(header, layout=layout, pixel_offset=file.tell(), file_state=state)
 
 
 def _layout(header: InstanceHeader, dataset: Dataset) -> StoredLayout | None:
+    compressed = header.transfer_syntax_uid in _ENCAPSULATED and header.number_of_frames == 1
     usual = (
-        header.transfer_syntax_uid in _DIRECT
+        (header.transfer_syntax_uid in _DIRECT or compressed)
         and header.sop_class_uid in VOLUME_SOP_CLASSES
         and header.samples_per_pixel == 1
         and header.bits_allocated in (8, 16)
@@ -269,6 +290,7 @@ def _layout(header: InstanceHeader, dataset: Dataset) -> StoredLayout | None:
         signed=header.pixel_representation == 1,
         inverted=header.photometric_interpretation == "MONOCHROME1",
         padding=padding,
+        transfer_syntax_uid=header.transfer_syntax_uid if compressed else "",
     )
 
 
@@ -355,6 +377,7 @@ def _header(dataset: Dataset, meta: FileMetaDataset, path: Path, size: int) -> I
         burned_in_annotation=say("BurnedInAnnotation"),
         conversion_type=say("ConversionType"),
         lossy=say("LossyImageCompression") == "01",
+        private_scaling=has_private_scaling(dataset),
         mosaic_tiles=mosaic_tiles(dataset),
         frame_grid=has_uih_frame_grid(dataset),
         tiles=tiles_of(dataset, integer(dataset, _TAGS["Columns"]) or 0, integer(dataset, _TAGS["Rows"]) or 0)

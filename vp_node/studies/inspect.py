@@ -12,6 +12,7 @@ from vp_node.studies.headers import HeaderError, InstanceHeader, read_header
 from vp_node.studies.model import SetAside, SourceVolume
 from vp_node.studies.sessions import sessions_of
 from vp_node.studies.understanding import understand
+from vp_node.studies.volume_set import orientation_of
 
 
 def inspect_folder(folder: Path) -> dict[str, Any]:
@@ -73,6 +74,8 @@ def _volume(volume: SourceVolume, session: int) -> dict[str, Any]:
         "shape": list(volume.shape),
         "spacing": [round(value, 6) for value in volume.spacing],
         "world": [[round(value, 9) for value in row] for row in volume.world.tolist()],
+        "head": volume.head,
+        "plane": orientation_of(volume),
         "flags": list(volume.flags),
         "splits": [list(split) for split in volume.splits],
         "missing_slices": list(volume.missing_slices),

@@ -1,4 +1,4 @@
-"""What kind of image a volume is, and whether contrast agent was given, with the evidence in words.
+"""What kind of image a volume is, whether contrast agent was given and whether it shows the head, with the evidence.
 
 What the scanner wrote comes before what people wrote. The rules and thresholds are data: `data/kinds.toml`.
 """
@@ -13,6 +13,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from vp_node.studies.body import Head, head_of
 from vp_node.studies.grouping import Record
 
 UNKNOWN = "unknown"
@@ -28,6 +29,8 @@ class Kind:
     contrast: str
     """`pre`, `post` or `unknown`."""
     evidence: tuple[str, ...]
+    head: Head = "unknown"
+    """Whether the head is shown."""
 
 
 def kind_of(record: Record, b_values: Sequence[float]) -> Kind:
@@ -58,7 +61,8 @@ def kind_of(record: Record, b_values: Sequence[float]) -> Kind:
     if kind == UNKNOWN:
         evidence.append("unknown: neither the header nor the description fits a rule")
     contrast, why = _contrast(record, words, rules["contrast"])
-    return Kind(kind, contrast, (*evidence, why))
+    head, because = head_of(record.header.body_part, record.header.series_description, record.header.protocol_name)
+    return Kind(kind, contrast, (*evidence, why, because), head)
 
 
 @cache

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class StoredLayout:
-    """How a native frame is stored: little endian, its highest bit the highest of its Bits Stored (PS3.5 8.1)."""
+    """How a frame is stored: little endian, its highest bit the highest of its Bits Stored (PS3.5 8.1)."""
 
     columns: int
     rows: int
@@ -24,22 +24,25 @@ class StoredLayout:
     """MONOCHROME1."""
     padding: tuple[int, int] | None
     """The stored values, both ends included, that stand for no measurement (PS3.3 C.7.5.1.1.2)."""
+    transfer_syntax_uid: str = ""
+    """Of a compressed frame, the only one of its file; empty: native."""
 
     @property
     def frame_bytes(self) -> int:
+        """Of a native frame."""
         return self.columns * self.rows * (self.bits_allocated // 8)
 
 
 @dataclass(frozen=True)
 class StoredFrame:
-    """Where the pixels of a native frame lie in its file: known since it was indexed, so that nothing is parsed twice.
+    """Where the pixels of a frame lie in its file: known since it was indexed, so that nothing is parsed twice.
 
     It holds for as long as the file has the size and the time of modification that it had then.
     """
 
     layout: StoredLayout
     offset: int
-    """Bytes from the beginning of the file."""
+    """Bytes from the beginning of the file; of a compressed frame, of the value of Pixel Data."""
     slope: float
     intercept: float
     file_state: tuple[int, int]
@@ -108,6 +111,8 @@ class SourceVolume:
     """Of a stack with varying gaps: the acquired frames, each with its place between the volume's slices, as an index.
     The slices are an even grid then, on which voxels are interpolated; `frames` holds those that lie on it."""
 
+    head: str = "unknown"
+    """Whether it shows the head: `yes`, `no` or `unknown`."""
     order_key: str = ""
     """The Accession Number, hashed; empty where there is none."""
 

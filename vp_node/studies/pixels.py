@@ -14,14 +14,14 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_modality_lut, get_decoder
-from pydicom.uid import UID, JPEGLSLossless, JPEGLSNearLossless
+from pydicom.uid import UID
 
 from vp_node.studies.codestream import declared_size
 from vp_node.studies.elements import PARSE_ERRORS, tags_of
 from vp_node.studies.frames import FRAME_TAGS, FrameHeader, frame_headers
 from vp_node.studies.model import FrameReference, SourceVolume
 from vp_node.studies.padding import Padding, padding_range, within
-from vp_node.studies.stored import cut_tile, fits_tile, load_stored
+from vp_node.studies.stored import cut_tile, fastest_plugin, fits_tile, load_stored
 
 DEFAULT_LIMIT_BYTES = 8 << 30
 """Largest volume, as float32 voxels."""
@@ -31,8 +31,6 @@ _TAGS = tags_of(
     "PixelRepresentation NumberOfFrames PlanarConfiguration PixelPaddingValue PixelPaddingRangeLimit "
     "ModalityLUTSequence ExtendedOffsetTable ExtendedOffsetTableLengths PixelData"
 )
-_FASTEST = {str(JPEGLSLossless): "pyjpegls", str(JPEGLSNearLossless): "pyjpegls"}
-"""Where pydicom's own choice is not the fastest decoder at hand."""
 _WANTED = [*_TAGS.values(), *FRAME_TAGS.values()]
 
 
@@ -154,8 +152,7 @@ def _decoded(dataset: Dataset, indices: list[int]) -> Iterator[NDArray[np.int64]
         _check_declared_sizes(dataset, indices)
     try:
         decoder = get_decoder(syntax)
-        fastest = _FASTEST.get(syntax, "")
-        plugin = fastest if fastest in decoder.available_plugins else ""
+        plugin = fastest_plugin(decoder, syntax)
         frames = decoder.iter_array(
             dataset, indices=indices, raw=True, decoding_plugin=plugin, allow_excess_frames=True
         )

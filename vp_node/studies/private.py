@@ -17,6 +17,7 @@ from vp_node.studies.elements import integer, number, numbers, text
 _SIEMENS = (0x0019, "SIEMENS MR HEADER")
 _CSA = (0x0029, "SIEMENS CSA HEADER")
 _PHILIPS = (0x2001, "Philips Imaging DD 001")
+_PHILIPS_SCALE = (0x2005, "Philips MR Imaging DD 001")
 _GE = (0x0043, "GEMS_PARM_01")
 _UIH = (0x0065, "Image Private Header")
 
@@ -25,6 +26,7 @@ _ELEMENTS = {
     _SIEMENS: (0x0A, 0x0C, 0x0E),
     _CSA: (0x10,),
     _PHILIPS: (0x03,),
+    _PHILIPS_SCALE: (0x0E,),
     _GE: (0x2F, 0x39),
     _UIH: (0x09, 0x37, 0x50, 0x51),
 }
@@ -64,6 +66,12 @@ def private_complex_component(dataset: Dataset) -> str:
     """GE's raw data type: 0 magnitude, 1 phase, 2 real, 3 imaginary."""
     values = _numbers(dataset, _GE, 0x2F)
     return {0: "M", 1: "P", 2: "R", 3: "I"}.get(int(values[0]), "") if values else ""
+
+
+def has_private_scaling(dataset: Dataset) -> bool:
+    """Whether Philips' scale slope (2005,xx0E) is there, and says something."""
+    values = _numbers(dataset, _PHILIPS_SCALE, 0x0E)
+    return bool(values) and values[0] not in (0.0, 1.0)
 
 
 def mosaic_tiles(dataset: Dataset) -> int | None:

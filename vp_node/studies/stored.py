@@ -1,4 +1,4 @@
-"""Native pixels straight from their place in the file, which the index knows: nothing is parsed twice.
+"""Pixels straight from their place in the file, which the index knows: nothing is parsed twice.
 
 A file that is not exactly as it was when it was indexed is left to the parser (`vp_node.studies.pixels`), which says
 what is wrong with it.
@@ -13,10 +13,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.encaps import generate_frames
+from pydicom.pixels import get_decoder
+from pydicom.pixels.common import PhotometricInterpretation
+from pydicom.pixels.decoders.base import Decoder
+from pydicom.uid import UID, JPEGLSLossless, JPEGLSNearLossless
 
+from vp_node.studies.codestream import declared_size
+from vp_node.studies.elements import PARSE_ERRORS
 from vp_node.studies.model import FrameReference, StoredFrame, StoredLayout
 from vp_node.studies.padding import Padding, within
 
+_FASTEST = {str(JPEGLSLossless): "pyjpegls", str(JPEGLSNearLossless): "pyjpegls"}
 _EXACT = 1 << 22
 """Whole intercepts below this are added to 16-bit values in single precision without rounding."""
 
@@ -49,10 +57,10 @@ def load_stored(
         for slice_index, stored, tile in frames:
             assert stored is not None  # noqa: S101 (looked at above)
             if held is None or held[0] != stored.offset:
-                raw = os.pread(descriptor, stored.layout.frame_bytes, stored.offset)
-                if len(raw) < stored.layout.frame_bytes:
+                frame = _read_frame(descriptor, stored, state.st_size)
+                if frame is None:
                     return False
-                held = (stored.offset, as_stored(bytearray(raw), stored.layout))
+                held = (stored.offset, as_stored(frame, stored.layout))
             values = cut_tile(held[1], tile, voxels.shape)
             ends = stored.layout.padding
             padding.add(slice_index, within(values, ends) if ends is not None else None)
@@ -66,6 +74,8 @@ def same_pixels(one: FrameReference, other: FrameReference) -> bool | None:
     """Whether two frames hold the same bytes; None where that cannot be told without a decoder."""
     if one.stored is None or other.stored is None:
         return None
+    if one.stored.layout.transfer_syntax_uid or other.stored.layout.transfer_syntax_uid:
+        return None
     held = []
     for path, stored in ((one.path, one.stored), (other.path, other.stored)):
         try:
@@ -77,9 +87,51 @@ def same_pixels(one: FrameReference, other: FrameReference) -> bool | None:
     return held[0] == held[1]
 
 
-def as_stored(raw: bytearray, layout: StoredLayout) -> NDArray[Any]:
+def _read_frame(descriptor: int, stored: StoredFrame, size: int) -> NDArray[Any] | None:
+    """The frame's values before they are cut to their bits, unsigned; None where a parser has to say what is wrong."""
+    layout = stored.layout
+    unsigned = "u1" if layout.bits_allocated == 8 else "<u2"
+    if not layout.transfer_syntax_uid:
+        raw = os.pread(descriptor, layout.frame_bytes, stored.offset)
+        return np.frombuffer(bytearray(raw), dtype=unsigned) if len(raw) == layout.frame_bytes else None
+    try:
+        encapsulated = os.pread(descriptor, size - stored.offset, stored.offset)
+        stream = next(generate_frames(encapsulated, number_of_frames=1))
+        if declared_size(stream) not in (None, (layout.rows, layout.columns, 1)):
+            return None  # before a decoder allocates what the frame asks for
+        return np.array(_decode(encapsulated, layout)).view(unsigned)
+    except (RuntimeError, StopIteration, *PARSE_ERRORS):
+        return None
+
+
+def _decode(encapsulated: bytes, layout: StoredLayout) -> NDArray[Any]:
+    decoder = get_decoder(UID(layout.transfer_syntax_uid))
+    options: Any = {
+        "rows": layout.rows,
+        "columns": layout.columns,
+        "number_of_frames": 1,
+        "samples_per_pixel": 1,
+        "photometric_interpretation": PhotometricInterpretation.MONOCHROME2,
+        "bits_allocated": layout.bits_allocated,
+        "bits_stored": layout.bits_stored,
+        "pixel_representation": int(layout.signed),
+        "pixel_keyword": "PixelData",
+    }
+    plugin = fastest_plugin(decoder, layout.transfer_syntax_uid)
+    decoded, _ = decoder.as_array(encapsulated, index=0, raw=True, decoding_plugin=plugin, **options)
+    if decoded.shape != (layout.rows, layout.columns):
+        raise ValueError("A decoded frame has another size than its header says.")
+    return decoded
+
+
+def fastest_plugin(decoder: Decoder, syntax: str) -> str:
+    """The name of a decoder that is faster than pydicom's own choice; empty where there is none at hand."""
+    fastest = _FASTEST.get(syntax, "")
+    return fastest if fastest in decoder.available_plugins else ""
+
+
+def as_stored(unsigned: NDArray[Any], layout: StoredLayout) -> NDArray[Any]:
     """Stored values (rows, columns), cut and sign-extended to Bits Stored in place: other bits may hold overlays."""
-    unsigned = np.frombuffer(raw, dtype="u1" if layout.bits_allocated == 8 else "<u2")
     values = unsigned.reshape(layout.rows, layout.columns)
     if layout.bits_stored < layout.bits_allocated:
         values &= values.dtype.type((1 << layout.bits_stored) - 1)

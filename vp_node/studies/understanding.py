@@ -190,6 +190,7 @@ def _volume(item: Group, visit: date | None, flags: tuple[str, ...], kind: Kind)
         visit=visit,
         flags=(*stack.flags, *item.flags, *flags, *_content_flags(item)),
         splits=item.splits,
+        head=kind.head,
         order_key=header.order_key,
         uneven=tuple(zip(stack.places, references, strict=True)) if stack.places else (),
     )
@@ -212,6 +213,8 @@ def _content_flags(item: Group) -> tuple[str, ...]:
         flags.append("inverted")
     if item.records[0].tile is not None:
         flags.append("tiled")
+    if item.records[0].header.private_scaling:
+        flags.append("private-scaling")
     if any(record.header.lossy for record in item.records):
         flags.append("lossy")
     if any(record.header.burned_in_annotation == "YES" for record in item.records):

@@ -117,6 +117,8 @@ def _why_not(volume: SourceVolume, selection: SeriesSelection) -> str | None:
     slices = volume.shape[2]
     step = volume.spacing[2]
     wanted = {kind.casefold() for kind in selection.kinds}
+    if volume.head == "no":
+        return "it does not show the head"
     if wanted and volume.kind.casefold() not in wanted:
         return f"its kind, {volume.kind}, is not one of {', '.join(selection.kinds)}"
     if not wanted and volume.kind in preferences["only_when_asked"]:
