@@ -36,7 +36,7 @@ from vp_model.program.inspection import Inspection, inspect_program
 from vp_model.program.results import build_outcome
 from vp_model.program.vocabulary import REFUSALS
 from vp_model.vision.config import config_from_dict
-from vp_model.vision.inference import FeatureCache, encode_volumes, segment_volumes
+from vp_model.vision.inference import FeatureCache, encode_volumes, recalibrated, segment_volumes
 from vp_model.vision.mirrored import MirroredViews, load_conditions, segment_averaged
 from vp_model.vision.network import VisionNetwork
 from vp_model.vision.weights import load_vision
@@ -74,6 +74,7 @@ class Agent:
         self._tokenizer = tokenizer
         self._vision = vision
         self._conditions = conditions
+        self._thresholds = {structure.region: structure.threshold for structure in checkpoint.structures}
         self._names = checkpoint.served
         self._constraint: LLTokenizer = make_constraint(tokenizer)
         # A paired structure is always segmented by its sides: φ says which, and there is none for both at once.
@@ -138,7 +139,7 @@ class Agent:
         environment = ProgramEnvironment(
             inputs,
             {volume.name: Image(volume.voxels, volume.world) for volume in volumes},
-            _NetworkVision(self._vision, volumes, self._conditions),
+            _NetworkVision(self._vision, volumes, self._conditions, self._thresholds),
             self._targets,
             experimental=[(item.name, item.side) for item in self.checkpoint.structures if item.experimental],
         )
@@ -201,11 +202,16 @@ class _NetworkVision:
     """m as programs see it; what does not depend on φ is computed once for a set of volumes."""
 
     def __init__(
-        self, network: VisionNetwork, volumes: Sequence[Volume], conditions: Mapping[str, torch.Tensor] | None
+        self,
+        network: VisionNetwork,
+        volumes: Sequence[Volume],
+        conditions: Mapping[str, torch.Tensor] | None,
+        thresholds: Mapping[str, float],
     ) -> None:
         self._network = network
         self._volumes = {volume.name: volume for volume in volumes}
         self._cache = FeatureCache()
+        self._thresholds = thresholds
         self._views = None if conditions is None else MirroredViews(conditions)
 
     def segment(
@@ -217,7 +223,11 @@ class _NetworkVision:
             found = segment_volumes(self._network, members, phi, self._cache)
         else:
             found = segment_averaged(self._network, members, name, phi, self._views, self._cache)
-        return {volume: probability[0].numpy() for volume, probability in zip(volumes, found, strict=True)}
+        threshold = self._thresholds.get(name, 0.5)
+        return {
+            volume: recalibrated(probability[0], threshold).numpy()
+            for volume, probability in zip(volumes, found, strict=True)
+        }
 
     def encode(self, volumes: Sequence[str], modulations: NDArray[np.float32]) -> NDArray[np.float32]:
         members = [self._volumes[volume] for volume in volumes]

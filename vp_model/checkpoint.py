@@ -45,6 +45,8 @@ class KnownStructure:
     dice: float | None
     experimental: bool
     """Measured below the accuracy at which it is offered without a warning, or not measured."""
+    threshold: float = 0.5
+    """Probability from which a voxel belongs to it."""
 
     @property
     def region(self) -> str:
@@ -94,7 +96,13 @@ def open_checkpoint(folder: Path | None = None) -> Checkpoint:
     try:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         structures = tuple(
-            KnownStructure(item["name"], item["side"], item.get("dice"), bool(item["experimental"]))
+            KnownStructure(
+                item["name"],
+                item["side"],
+                item.get("dice"),
+                bool(item["experimental"]),
+                float(item.get("threshold", 0.5)),
+            )
             for item in config["structures"]
         )
         name, version = str(config["name"]), str(config["version"])

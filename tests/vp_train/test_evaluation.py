@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from safetensors.torch import load_file
 
 from tests.vp_train.heads import head
 from vp_model.vision.config import VisionConfig, config_from_dict
+from vp_model.vision.inference import recalibrated
 from vp_model.vision.network import VisionNetwork
 from vp_model.vision.weights import load_vision
 from vp_model.volume import Volume, write_nifti
 from vp_train.datasets.labels import load_labels
+from vp_train.evaluation import calibration
 from vp_train.evaluation.anatomy import (
     Score,
     as_markdown,
@@ -30,6 +33,7 @@ from vp_train.evaluation.card import write_vision_part
 from vp_train.evaluation.curves import plot_curves
 from vp_train.evaluation.overlay import draw_overlay, label_map
 from vp_train.evaluation.synthetic import SyntheticScores, score_synthetic
+from vp_train.synthesis.scene import render
 from vp_train.training.condition import ConditionTable
 
 
@@ -92,7 +96,9 @@ def test_card_names_weak_structures_experimental_and_keeps_other_parts(tmp_path:
     (tmp_path / "config.json").write_text('{"name": "kept"}', encoding="utf-8")
     scores = [Score("real", {"left hippocampus": 0.8, "right hippocampus": 0.3, "brainstem": 0.7})]
     synthetic = SyntheticScores({1: 0.5, 2: 0.6, 3: 0.6}, 0.5, 4)
-    write_vision_part(tmp_path, network, table.names, scores, {"FLAIR": 0.2}, synthetic, {"steps": 3})
+    write_vision_part(
+        tmp_path, network, table.names, scores, {"FLAIR": 0.2}, synthetic, {"steps": 3}, {"white matter lesion": 0.35}
+    )
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     assert config["name"] == "kept"
     assert config["working_spacing_mm"] == 3.0
@@ -103,7 +109,9 @@ def test_card_names_weak_structures_experimental_and_keeps_other_parts(tmp_path:
         "side": "left",
         "dice": 0.8,
         "experimental": False,
+        "threshold": 0.5,
     }
+    assert entries[None, "white matter lesion"]["threshold"] == 0.35
     assert entries["right", "hippocampus"]["experimental"] is True
     assert entries[None, "brainstem"]["dice"] == 0.7
     assert entries["left", "thalamus"]["dice"] is None
@@ -112,6 +120,34 @@ def test_card_names_weak_structures_experimental_and_keeps_other_parts(tmp_path:
     card = json.loads((tmp_path / "vision_card.json").read_text(encoding="utf-8"))
     assert card["run"] == {"steps": 3}
     assert all(source["licence"] for source in card["training_data"] + card["validation_data"])
+
+
+def test_a_threshold_is_chosen_where_dice_is_largest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that says 0.3 inside and 0.2 outside is right with any threshold between."""
+    _, table = tiny()
+    target, subject = "white matter lesion", head()
+    chosen = {}
+
+    def answer(images: list[Any], phi: torch.Tensor) -> list[torch.Tensor]:
+        return [torch.logit(torch.where(chosen["targets"] > 0.5, 0.33, 0.2))]
+
+    def rendered(*arguments: Any) -> Any:
+        image = render(*arguments)
+        chosen["targets"] = image.targets
+        return image
+
+    monkeypatch.setattr(calibration, "render", rendered)
+    index = table.names.index("brainstem")
+    assert calibration.best_threshold(answer, table, table.names[index], [subject], 2, 5.0) in (0.2, 0.25, 0.3)  # type: ignore[arg-type]
+    monkeypatch.setattr(calibration, "CANDIDATES", (0.5, 0.9))
+    assert calibration.best_threshold(answer, table, target, [subject], 1, 5.0) == 0.5  # type: ignore[arg-type]
+
+
+def test_recalibrated_odds_put_the_threshold_at_one_half() -> None:
+    values = recalibrated(torch.tensor([0.0, 0.1, 0.35, 0.6, 1.0]), 0.35)
+    assert values[2] == pytest.approx(0.5)
+    assert values[0] == 0 and values[-1] == 1 and bool((values.diff() > 0).all())
+    torch.testing.assert_close(recalibrated(torch.tensor([0.3]), 0.5), torch.tensor([0.3]))
 
 
 def test_curves_are_drawn_from_what_was_noted(tmp_path: Path) -> None:

@@ -76,6 +76,14 @@ def segment_volumes(
     return [torch.cat(part) for part in parts]
 
 
+def recalibrated(probability: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Probabilities whose odds are scaled so that `threshold` becomes one half."""
+    if threshold == 0.5:
+        return probability
+    inside, outside = probability * (1 - threshold), (1 - probability) * threshold
+    return inside / (inside + outside)
+
+
 @torch.inference_mode()
 def encode_volumes(
     network: VisionNetwork, volumes: Sequence[Volume], phi: torch.Tensor, cache: FeatureCache | None = None

@@ -127,13 +127,18 @@ def score_anatomy(
 
 
 def score_lesions(
-    network: VisionNetwork, table: ConditionTable, folder: Path, kinds: tuple[str, ...], mirrored: bool = False
+    network: VisionNetwork,
+    table: ConditionTable,
+    folder: Path,
+    kinds: tuple[str, ...],
+    mirrored: bool = False,
+    threshold: float = 0.5,
 ) -> float:
     """Dice of `white matter lesion` on the MS patient, from the images named, merged by their maximum (A.3)."""
     volumes = [read_nifti(folder / f"real_ms26_{kind.lower()}.nii.gz", kind=kind) for kind in kinds]
     reference = read_nifti(folder / "real_ms26_lesion.nii.gz").voxels > 0
     found = Finder(network, table, volumes, mirrored).find("white matter lesion")
-    return dice((torch.stack(found).amax(dim=0) > 0.5).numpy(), reference)
+    return dice((torch.stack(found).amax(dim=0) > threshold).numpy(), reference)
 
 
 def as_markdown(scores: list[Score]) -> str:

@@ -17,7 +17,9 @@ EXPERIMENTAL_BELOW = 0.6
 """A structure whose Dice on the first real scan is lower is called experimental in the results."""
 
 
-def structure_entries(names: tuple[str, ...], scores: list[Score], lesion: float) -> list[dict[str, Any]]:
+def structure_entries(
+    names: tuple[str, ...], scores: list[Score], lesion: float, thresholds: Mapping[str, float]
+) -> list[dict[str, Any]]:
     """An entry for each target: name, side (`left`, `right` or none), Dice on the first scan, experimental or not.
 
     A target that no scan could judge has no Dice and is experimental.
@@ -35,6 +37,7 @@ def structure_entries(names: tuple[str, ...], scores: list[Score], lesion: float
                 "side": side if sided else None,
                 "dice": None if value is None else round(value, 3),
                 "experimental": value is None or value < EXPERIMENTAL_BELOW,
+                "threshold": thresholds.get(target, 0.5),
             }
         )
     return entries
@@ -56,15 +59,17 @@ def write_vision_part(
     lesions: Mapping[str, float],
     synthetic: SyntheticScores,
     run: Mapping[str, Any],
+    thresholds: Mapping[str, float],
 ) -> None:
     """`config.json` (vision, structures, working_spacing_mm) and `vision_card.json`.
 
     Args:
         lesions: Dice of `white matter lesion` on the MS patient, by the images given.
         run: steps, minutes, hardware and the like of the training run.
+        thresholds: probability from which a voxel belongs to a target, where it is not one half.
     """
     sources = json.loads(files("vp_train.evaluation").joinpath("sources.json").read_text(encoding="utf-8"))
-    entries = structure_entries(names, scores, lesions["FLAIR"])
+    entries = structure_entries(names, scores, lesions["FLAIR"], thresholds)
     spacing = network.config.working_spacing_mm
     merge_config(folder, {"vision": network.config.as_dict(), "structures": entries, "working_spacing_mm": spacing})
     card = {

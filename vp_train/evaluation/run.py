@@ -14,10 +14,12 @@ from vp_model.vision.weights import load_vision, save_vision
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import load_subjects, split
 from vp_train.evaluation.anatomy import score_anatomy, score_lesions, write_scores
+from vp_train.evaluation.calibration import best_threshold
 from vp_train.evaluation.card import merge_config, write_vision_part
 from vp_train.evaluation.synthetic import score_synthetic
 from vp_train.training.condition import ConditionTable, save_conditions
 
+LESION = "white matter lesion"
 LESION_INPUTS = (("FLAIR",), ("T1",), ("FLAIR", "T1", "T2"))
 
 
@@ -48,11 +50,16 @@ def evaluate_vision(
     table = ConditionTable(load_labels().targets, config.condition_size)
     table.load_state_dict({"vectors": load_file(trained / "condition_table.safetensors")["vectors"]})
     scores = score_anatomy(network, table, validation, mirrored=mirrored)
-    lesions = {"+".join(kinds): score_lesions(network, table, validation, kinds, mirrored) for kinds in LESION_INPUTS}
     _, held_out = split(load_subjects(data, trained / "cache"))
-    synthetic = score_synthetic(network, table, held_out, samples, config.working_spacing_mm or 3.0)
+    spacing = config.working_spacing_mm or 3.0
+    threshold = best_threshold(network, table, LESION, held_out, 4 * samples, spacing)
+    lesions = {
+        "+".join(kinds): score_lesions(network, table, validation, kinds, mirrored, threshold)
+        for kinds in LESION_INPUTS
+    }
+    synthetic = score_synthetic(network, table, held_out, samples, spacing)
     save_vision(network, checkpoint)
     save_conditions(table, checkpoint / CONDITIONS_FILE)
     merge_config(checkpoint, {"mirrored": mirrored})
-    write_vision_part(checkpoint, network, table.names, scores, lesions, synthetic, run)
+    write_vision_part(checkpoint, network, table.names, scores, lesions, synthetic, run, {LESION: threshold})
     write_scores(scores, trained)
