@@ -26,6 +26,8 @@ KNOWN = frozenset(
         ("how big are the latteral ventricles?", "how big[volume] are the[#1][lateral ventricle]"),
         ("the white mater ofthe left side", "the[#1][cerebral white matter] of the left[left] side"),
         ("white-matter lesions against gray matter", "[#1][white matter lesion] against[compare][#2][cerebral cortex]"),
+        ("has the lesion grown?", "has the[#1][white matter lesion] grown[grow]"),
+        ("r/o stroke: hippocampi", "rule out stroke[?][#1][hippocampus]"),
         ("", ""),
     ],
 )

@@ -299,3 +299,22 @@ def test_every_structure_is_found_by_each_of_its_terms_with_its_sides() -> None:
 def test_reading_the_ontology_loads_no_torch() -> None:
     code = "import sys, vp_model.ontology, vp_model.checkpoint; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("term", "known", "meant"),
+    [
+        ("lesion", {"white matter lesion", "hippocampus"}, "white matter lesion"),
+        ("brain lesions", {"white matter lesion"}, "white matter lesion"),
+        ("lesion", {"white matter lesion", "infarct"}, None),
+        ("lesion", {"hippocampus"}, None),
+        ("abnormality", {"white matter lesion"}, None),
+        ("glioma", {"white matter lesion"}, None),
+        ("hippocampi", {"hippocampus"}, "hippocampus"),
+    ],
+)
+def test_a_lesion_is_the_only_kind_that_is_known(term: str, known: set[str], meant: str | None) -> None:
+    ontology = load_ontology()
+    structure = ontology.find(term)
+    assert structure is not None
+    assert ontology.meant(structure.name, term, known) == meant

@@ -65,6 +65,7 @@ class Mention:
 def words_of(prompt: str) -> list[str]:
     """The words of a prompt: lower case, American spelling, slips mended, without punctuation."""
     text = unicodedata.normalize("NFKC", prompt).lower().replace("t2*", "t2 star").replace("\u2019", "'")
+    text = re.sub(r"\br/o\b", "rule out", text)
     text = text.replace("&", " and ").replace("%", " percent ").replace("+c", " c").replace(">", " larger than ")
     text = text.replace("<", " smaller than ")
     text = re.sub(r"(?<=\d)(mm|cm|ml|cc)\b", r" \1", text)
@@ -146,9 +147,9 @@ def reading_of(
         written = " ".join(mention.words)
         if mention.sort == "structure" and mention.words[-1] in HEMISPHERE and mention.name not in known:
             say(written)
-        elif mention.sort == "structure" and mention.name in known:
+        elif mention.sort == "structure" and (name := load_ontology().meant(mention.name, written, known)) is not None:
             number = f"[#{min(structures := structures + 1, NUMBERED)}]"
-            say(f"{number}[{mention.name}]", number, f"[{mention.name}]")
+            say(f"{number}[{name}]", number, f"[{name}]")
         elif mention.sort == "structure":
             say(f"{written} {UNLEARNED}", UNLEARNED)
         elif mention.sort == "kind":

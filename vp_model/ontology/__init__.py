@@ -133,6 +133,22 @@ class Ontology:
             return None
         return (structure, "both" if structure.paired else "")
 
+    def meant(self, name: str, term: str, known: Collection[str]) -> str | None:
+        """What a term stands for among those known: its structure, or, of "lesion", the only kind that is known.
+
+        Weights that know white matter lesions alone can find no other by "the lesion", and the result says which it was.
+        An "abnormality" is too wide for that.
+
+        Args:
+            name: the structure that the term names.
+        """
+        if name in known:
+            return name
+        if not re.search(r"\blesions?$", term):
+            return None
+        narrower = [other for other in known if other in self.structures and name in self.ancestors(other)]
+        return narrower[0] if len(narrower) == 1 else None
+
     def assembled(self, names: Collection[str]) -> frozenset[str]:
         """Names of the structures that are not among those given, but of which all parts are."""
         return frozenset(

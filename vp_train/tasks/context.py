@@ -237,12 +237,13 @@ def make_context(regions: Sequence[str], held_out: bool = False) -> Context:
     ontology = load_ontology()
     body: dict[str, list[str]] = json.loads(UNKNOWN_FILE.read_text(encoding="utf-8"))
     listed = {normalise(term) for terms in body.values() for term in terms}
+    names = {item.name for item in known}
     other = [
         term
         for structure in ontology.structures.values()
-        if structure.name not in {item.name for item in known}
+        if structure.name not in names
         for term in structure.terms
-        if normalise(term) not in taken | listed
+        if normalise(term) not in taken | listed and ontology.meant(structure.name, term, names) is None
     ]
     kept = [term for index, term in enumerate(dict.fromkeys(other)) if (index % 7 == 0) == held_out]
     body_terms = [term for term in body["held_out" if held_out else "train"] if normalise(term) not in taken]
