@@ -136,7 +136,7 @@ class Ontology:
     def meant(self, name: str, term: str, known: Collection[str]) -> str | None:
         """What a term stands for among those known: its structure, or, of "lesion", the only kind that is known.
 
-        Weights that know white matter lesions alone can find no other by "the lesion", and the result says which it was.
+        Weights that know white matter lesions alone can find no other by "the lesion", and the result says which it is.
         An "abnormality" is too wide for that.
 
         Args:
