@@ -27,6 +27,7 @@ from vp_node.database.engine import create_database_engine, session_factory, upg
 from vp_node.dicom.listener import Listener, ListenerError
 from vp_node.operations.health import HEARTBEAT_SECONDS, Heartbeat, write_heartbeat
 from vp_node.operations.logging import configure_logging
+from vp_node.runs.commitment import keep_answer
 from vp_node.runs.context import ComputePool, RunContext
 from vp_node.runs.engine import WORKER_LOCK, RunEngine
 from vp_node.runs.locks import FileLocks, Locks, locks_for
@@ -119,7 +120,7 @@ def _work(config: Config, agent: str, stop: threading.Event, *, listens: bool) -
 @contextmanager
 def _listening(config: Config, sessions: sessionmaker[Session]) -> Iterator[int]:
     """Yields the port. Studies are taken from now on, also while the model is still loading."""
-    listener = Listener(config, sessions)
+    listener = Listener(config, sessions, keep_answer(sessions, config))
     try:
         listener.start()
     except ListenerError as error:

@@ -12,16 +12,30 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
-from pynetdicom import AE, evt
+from pynetdicom import AE, build_role, evt
+from pynetdicom.sop_class import StorageCommitmentPushModelInstance  # type: ignore[attr-defined]
 from sqlalchemy.orm import Session
 
 from tests.vp_node.results_support.cases import chosen, classic, encoded, hippocampus, volumes_in
 from tests.vp_node.test_runs_delivery import RUN, context_with_results, deliveries, fill, make_due, peer, state_of_run
-from vp_node.config import DeliveryRule, DeliverySection, FolderDestination, Peer, TlsSection, WebDestination
+from vp_node.config import (
+    Config,
+    DeliveryRule,
+    DeliverySection,
+    DicomSection,
+    FolderDestination,
+    NodeSection,
+    Peer,
+    TlsSection,
+    WebDestination,
+)
+from vp_node.database.engine import create_database_engine, session_factory, upgrade
 from vp_node.database.models import DeliveryState, Prompt, PromptVersion, Result, Run, RunState, Study
 from vp_node.demo.pacs import receiving_pacs
 from vp_node.dicom.commitment import CommitmentReport, read_report
+from vp_node.dicom.listener import Listener
 from vp_node.dicom.sender import echo, probe, send
 from vp_node.results.model import Wanted
 from vp_node.runs.commitment import ask_due, due_commitments, keep_answer
@@ -275,30 +289,27 @@ def test_commitment_is_kept_whenever_its_answer_comes(tmp_path: Path) -> None:
 
 
 def test_answer_on_a_new_association_reaches_the_node(tmp_path: Path) -> None:
-    from pynetdicom import build_role
-    from pynetdicom.sop_class import StorageCommitmentPushModelInstance  # type: ignore[attr-defined]
-
-    from vp_node.dicom.commitment import serve_commitment
-
+    """The node's own listener: the peer opens the association and stays the SCP of the service."""
     heard: list[CommitmentReport] = []
-    node = AE(ae_title="NODE")
-    handlers = serve_commitment(node, lambda report: heard.append(report) is None)
-    server = node.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    peers = (Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=11112),)
+    config = Config(node=NodeSection(data_folder=tmp_path), dicom=DicomSection(host="127.0.0.1", port=0), peers=peers)
+    engine = create_database_engine(config.database_url)
+    upgrade(engine)
+    listener = Listener(config, session_factory(engine), lambda report: heard.append(report) is None)
+    listener.start()
     try:
         pacs = AE(ae_title="PACS")
         pacs.add_requested_context(COMMITMENT)
-        association = pacs.associate(
-            "127.0.0.1", server.server_address[1], ext_neg=[build_role(COMMITMENT, scu_role=False, scp_role=True)]
-        )
+        roles = [build_role(COMMITMENT, scu_role=False, scp_role=True)]
+        association = pacs.associate("127.0.0.1", listener.port, ae_title=config.dicom.ae_titles[0], ext_neg=roles)
         assert association.is_established
-        from pydicom.dataset import Dataset
-
         information, item = Dataset(), Dataset()
         item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = SEGMENTATION, "1.2.3"
         information.TransactionUID, information.ReferencedSOPSequence = "1.2.9", [item]
         status, _ = association.send_n_event_report(information, 1, COMMITMENT, StorageCommitmentPushModelInstance)
         association.release()
     finally:
-        server.shutdown()
+        listener.stop()
+        engine.dispose()
     assert status.Status == 0
     assert heard == [read_report(information)] == [CommitmentReport("1.2.9", ("1.2.3",), ())]

@@ -23,6 +23,7 @@ from vp_node.config import Config
 from vp_node.database.models import Association, now
 from vp_node.dicom.access import refusal
 from vp_node.dicom.arrivals import Mismatch, Sender, read_arrival
+from vp_node.dicom.commitment import Answered, serve_commitment
 from vp_node.dicom.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from vp_node.dicom.guard import ConnectionGuard
 from vp_node.dicom.incoming import Overflow, remove_unfinished, stream_data_sets_into
@@ -48,10 +49,15 @@ class ListenerError(RuntimeError):
 
 
 class Listener:
-    """Answers C-ECHO and C-STORE on one port, for all AE titles of the node."""
+    """Answers C-ECHO and C-STORE on one port, for all AE titles of the node; and hears of storage commitment."""
 
-    def __init__(self, config: Config, sessions: sessionmaker[Session]) -> None:
+    def __init__(self, config: Config, sessions: sessionmaker[Session], answered: Answered | None = None) -> None:
+        """
+        Args:
+            answered: keeps answers about storage commitment, which most archives send on an association of their own.
+        """
         self._config = config
+        self._answered = answered
         self._sessions = sessions
         self._incoming = config.node.data_folder / INCOMING_FOLDER
         self._server: Any = None
@@ -95,6 +101,8 @@ class Listener:
             (evt.EVT_C_ECHO, lambda event: SUCCESS),
             (evt.EVT_C_STORE, self._store),
         ]
+        if self._answered is not None:
+            handlers += serve_commitment(entity, self._answered)
         try:
             self._server = entity.start_server((dicom.host, dicom.port), block=False, evt_handlers=handlers)
         except OSError as error:
