@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import dcmread
-from pydicom.uid import SecondaryCaptureImageStorage
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, Comprehensive3DSRStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pynetdicom import AE, evt
+from sqlalchemy import select
 
 from tests.vp_node.prompts_support.cli import CliNode
 from tests.vp_node.runs_support.agents import TestAgent
@@ -122,6 +124,38 @@ def test_an_answer_is_shown_with_measurements_objects_and_pictures(node: CliNode
     (listed,) = node.ok("results", "--run", run, "--json").json
     assert (listed["role"], listed["delivered"]) == ("seg", {"pacs": "dead"})
     assert "pacs: dead" in node.ok("results").out
+
+
+def test_the_transcript_is_found_by_any_uid_of_what_the_run_made(node: CliNode, run: str) -> None:
+    answer(node, run)
+    report = Dataset()
+    item = Dataset()
+    item.UID = "2.25.77"
+    report.ContentSequence = [item]
+    report.file_meta = FileMetaDataset()
+    report.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = Comprehensive3DSRStorage
+    report.SOPInstanceUID = report.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3.5")
+    report.save_as(node.context.data_folder / "report.dcm", enforce_file_format=True)
+    with node.context.sessions.begin() as session:
+        (made,) = session.scalars(select(Result))
+        made.deliveries[0].transaction_uid = "2.25.99"
+        session.add(
+            Result(
+                run_id=run,
+                role="sr",
+                sop_class_uid=str(report.SOPClassUID),
+                sop_instance_uid="1.2.3.5",
+                series_instance_uid="1.2.6",
+                path="report.dcm",
+                digest="d",
+            )
+        )
+    for uid in ("1.2.3.4", "1.2.3", "1.2.3.5", "1.2.6", "2.25.77", "2.25.99"):
+        shown = node.ok("results", "show", uid, "--json").json
+        assert shown["run"] == run and shown["outcome"]["steps"][0]["code"].startswith("roi = segment(")
+    told = node("results", "show", "2.25.78")
+    assert (told.code, "has the UID" in told.err) == (3, True)
 
 
 def test_a_picture_of_images_that_cannot_be_decoded_is_told(node: CliNode, run: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.vp_node.results_support.cases import (
     GEOMETRIES,
@@ -29,7 +30,7 @@ from vp_model.outcome import DerivedVolume, Measurement, Outcome, Text
 from vp_model.program.vocabulary import measurement_names
 from vp_node.results import PromptProvenance, check_objects
 from vp_node.results.codes import UNIT_MEANINGS
-from vp_node.results.model import Wanted
+from vp_node.results.model import Picture, Wanted
 from vp_node.studies.model import ChosenVolume
 
 EXAMPLES = int(os.environ.get("VP_EXAMPLES", "3"))
@@ -129,6 +130,7 @@ def items(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     phases=(Phase.explicit, Phase.generate),  # an example costs a second: what fails is told as it is
 )
 @given(data=st.data())
+@pytest.mark.filterwarnings("ignore:Glyph")  # the font of the PDF has not every script
 def test_no_outcome_makes_an_object_that_is_rejected(items: tuple[ChosenVolume, ...], data: st.DataObject) -> None:
     program("dciodvfy")
     outcome = data.draw(outcomes(items))
@@ -138,13 +140,16 @@ def test_no_outcome_makes_an_object_that_is_rejected(items: tuple[ChosenVolume, 
     forms = data.draw(st.sampled_from([("binary",), ("labelmap",), ("fractional",)]))
     sources = {frame.sop_instance_uid: frame.path for item in items for frame in item.volume.frames}
     with TemporaryDirectory() as folder:
-        objects = encoded(outcome, items, provenance=provenance, wanted=Wanted(forms=forms))
+        picture = Picture(Path(folder) / "overlay.png", data.draw(texts))
+        Image.new("RGB", (31, 17), (200, 10, 10)).save(picture.path)
+        wanted = Wanted(forms, data.draw(st.booleans()), data.draw(st.booleans()), (picture,))
+        objects = encoded(outcome, items, provenance=provenance, wanted=wanted)
         paths = written(objects, Path(folder))
         for path, found in check_objects(paths, sources).items():
             assert [finding for finding in found if finding.severity == "error"] == [], path.name
         for path, item in zip(paths, objects, strict=True):
             if item.sop_class_uid != LABEL_MAP:  # unknown to dciodvfy of 2022
                 assert dciodvfy_errors(path) == [], item.role
-        again = encoded(outcome, items, provenance=provenance, wanted=Wanted(forms=forms))
+        again = encoded(outcome, items, provenance=provenance, wanted=wanted)
         for path, other in zip(paths, written(again, Path(folder) / "again"), strict=True):
             assert path.read_bytes() == other.read_bytes()

@@ -90,6 +90,7 @@ def test_report_answers_who_asked_and_what_did_it(tmp_path: Path) -> None:
     told = texts(report)
     for words in (PROVENANCE.text, "version 3", "neuroradiology", "standing prompt", MODEL.content_hash, "segment("):
         assert words in told
+    assert "Asked: What is the volume of the left hippocampus?" in told and "Finds the left hippocampus on v1" in told
     assert "research use only" in told and report.VerificationFlag == "UNVERIFIED"
     assert report.CompletionFlag == "COMPLETE"
 
@@ -143,6 +144,23 @@ def test_change_names_both_dates_and_masks_of_a_prior_study_get_no_object(tmp_pa
     path = written(objects, tmp_path / "out")[-1]
     assert check_file(path) == [] and dciodvfy_errors(path) == []
     assert {item.StudyInstanceUID for item in report.PertinentOtherEvidenceSequence} == {"1.2.3.4.1"}
+    (change,) = [
+        group
+        for group in content(report)
+        if "between 2023-01-02 and 2024-03-01" in texts(group)
+        and group.ValueType == "CONTAINER"
+        and len(numbers(group)) == 1
+    ][-1:]
+    cited = {
+        item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        for item in change.ContentSequence
+        if item.ValueType == "IMAGE"
+    }
+    for item in items:  # one image of each session, that on which the region is largest
+        (mask,) = [mask for mask in masks if mask.volume == item.name]
+        largest = item.volume.frames[int(np.argmax(mask.voxels.sum(axis=(0, 1))))]
+        assert largest.sop_instance_uid in cited
+    assert len(cited) == 2
 
 
 def test_refusal_is_a_report_that_says_so_and_no_segmentation(tmp_path: Path) -> None:

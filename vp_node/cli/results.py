@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from vp_model.outcome import Outcome
-    from vp_node.database.models import Run
+    from vp_node.database.models import Result, Run
     from vp_node.results.model import Picture
 
 PANEL = "Runs and results"
-NAMES = "Id of a run, or its beginning; or the UID of an object or a series that it made."
+NAMES = "Id of a run, or its beginning; or the UID of an object, a series or a region that it made."
 
 result_commands = typer.Typer(help="What runs made.", invoke_without_command=True)
 delivery_commands = typer.Typer(help="Where results went.", invoke_without_command=True)
@@ -51,7 +51,7 @@ def results(
     query = select(Result).order_by(Result.id.desc()).limit(limit)
     with opened(ctx) as node, node.sessions() as session:
         if run:
-            query = query.where(Result.run_id == run_named(session, run).id)
+            query = query.where(Result.run_id == run_named(session, run, node.data_folder).id)
         rows = [
             {
                 "run": result.run_id,
@@ -94,7 +94,7 @@ def show(
 
     with opened(ctx) as node:
         with node.sessions() as session:
-            found = details(run_named(session, run))
+            found = details(run_named(session, run, node.data_folder))
         folder = node.data_folder / found["outcome_folder"]
         if not found["outcome_folder"] or not (folder / OUTCOME_FILE).is_file():
             raise CommandError(f"Run {found['run']} is {found['state']} and has no answer. {found['reason']}".strip())
@@ -127,7 +127,7 @@ def resend_results(
 
     now = datetime.now(UTC)
     with opened(ctx) as node, node.sessions.begin() as session:
-        found = run_named(session, run)
+        found = run_named(session, run, node.data_folder)
         if found.state not in (RunState.DONE, RunState.REFUSED, RunState.SENDING):
             raise CommandError(
                 f"Run {found.id} is {found.state}: it has nothing that may be sent. {found.reason}".strip()
@@ -173,7 +173,7 @@ def deliveries(
         query = query.where(Delivery.state == DeliveryState.DEAD)
     with opened(ctx) as node, node.sessions() as session:
         if run:
-            query = query.where(Result.run_id == run_named(session, run).id)
+            query = query.where(Result.run_id == run_named(session, run, node.data_folder).id)
         rows = [
             {
                 "id": item.id,
@@ -250,6 +250,8 @@ def check(
 
 
 def _print_answer(found: dict[str, Any], outcome: Outcome, objects: list[dict[str, Any]]) -> None:
+    from vp_model.program.narration import readable
+
     facts(
         (
             ("run", found["run"]),
@@ -263,6 +265,8 @@ def _print_answer(found: dict[str, Any], outcome: Outcome, objects: list[dict[st
     if outcome.transcript.program:
         say("\nProgram")
         say("\n".join(f"    {line}" for line in outcome.transcript.program.splitlines()))
+        say("\nIn words")
+        say("\n".join(f"    {line}" for line in readable(outcome.transcript).splitlines()))
     if outcome.measurements:
         say()
         columns = (
@@ -307,21 +311,47 @@ def _page(folder: Path, found: dict[str, Any], outcome: Outcome, pictures: tuple
     return path
 
 
-def run_named(session: Session, name: str) -> Run:
-    """A run by the beginning of its id, or by any UID of what it made: of an object, its series, or a region in it.
+def run_named(session: Session, name: str, data_folder: Path) -> Run:
+    """A run by the beginning of its id, or by any UID of what it made: of an object, its series, a region in it, or of
+    the request that an archive commit itself to it.
 
     Raises:
         CommandError: there is none, or several.
     """
     from sqlalchemy import or_, select
 
-    from vp_node.database.models import Result
+    from vp_node.database.models import Delivery, Result
 
     if "." not in name:
         return find_run(session, name)
     found = session.scalars(
         select(Result).where(or_(Result.sop_instance_uid == name, Result.series_instance_uid == name)).limit(1)
     ).first()
+    if found is None:
+        found = session.scalars(
+            select(Result).join(Delivery).where(Delivery.transaction_uid == name).order_by(Result.id.desc()).limit(1)
+        ).first()
+    if found is None:
+        found = _with_region(session, name, data_folder)
     if found is not None:
         return found.run
-    raise CommandError(f"No object or series that a run here made has the UID {name!r}. See `vp-node results`.")
+    raise CommandError(
+        f"No object, series, region or storage commitment of a run here has the UID {name!r}. See `vp-node results`."
+    )
+
+
+def _with_region(session: Session, uid: str, data_folder: Path) -> Result | None:
+    """The latest report in which a tracking or observation UID stands: a region keeps its UID from run to run.
+
+    Reports are read one after the other, the latest first; the index does not hold what stands in them.
+    """
+    from pydicom import dcmread
+    from sqlalchemy import select
+
+    from vp_node.database.models import Result
+
+    for result in session.scalars(select(Result).where(Result.role == "sr").order_by(Result.id.desc())):
+        path = data_folder / result.path
+        if path.is_file() and any(item.value == uid for item in dcmread(path).iterall() if item.keyword == "UID"):
+            return result
+    return None

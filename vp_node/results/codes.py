@@ -89,7 +89,14 @@ def structure_codes(name: str, side: str) -> StructureCodes:
         category = Code("91723000", "SCT", "Anatomical Structure")
         return StructureCodes(private(name), coded(category), laterality, (255, 200, 0), True)
     concept = coded(structure.code) if structure.code is not None else private(structure.name)
-    return StructureCodes(concept, coded(structure.category), laterality, structure.color, structure.kind == "anatomy")
+    color = _lighter(structure.color) if side == "right" else structure.color
+    return StructureCodes(concept, coded(structure.category), laterality, color, structure.kind == "anatomy")
+
+
+def _lighter(color: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Half way to white: the ontology has one colour for both sides, and a legend must tell them apart."""
+    red, green, blue = ((value + 255) // 2 for value in color)
+    return red, green, blue
 
 
 def brain() -> CodedConcept:

@@ -146,6 +146,8 @@ def _texts(outcome: Outcome, provenance: PromptProvenance, config: Config) -> li
     return [
         outcome.transcript.prompt,
         outcome.transcript.program,
+        *(text for step in outcome.transcript.steps for text in (step.output, step.error)),
+        *(volume.kind for volume in outcome.transcript.volumes),
         outcome.reason,
         *(text.text for text in outcome.texts),
         *(mask.label for mask in outcome.masks),

@@ -24,6 +24,7 @@ from highdicom.sr import (
     QualitativeEvaluation,
     ReferencedSegment,
     RelationshipTypeValues,
+    SourceImageForMeasurementGroup,
     SourceImageForSegmentation,
     SourceSeriesForSegmentation,
     TextContentItem,
@@ -36,6 +37,7 @@ from pydicom.sr.codedict import codes
 
 from vp_model import outcome as found
 from vp_model.outcome import Outcome, Side
+from vp_model.program.narration import readable
 from vp_node.results.alignments import alignment_words
 from vp_node.results.codes import (
     brain,
@@ -197,10 +199,29 @@ class GroupWriter:
             algorithm_id=report_algorithm(self.equipment),
             time_point_context=_time_point(dates[-1] if dates else "", None),
             measurements=[self._measurement(item, modality) for item in finite],
+            source_images=self._images_of(measurements),
             **_finding(first.structure, first.side),
         )
         _add_comments(group, comments)
         return group
+
+    def _images_of(self, measurements: Sequence[found.Measurement]) -> list[SourceImageForMeasurementGroup] | None:
+        """One image of each volume that numbers come from, so that a change cites all of its sessions: the image on
+        which the region is largest, or the middle one. The library names the others."""
+        masks = [
+            self.outcome.mask(name) for name in dict.fromkeys(name for item in measurements for name in item.masks)
+        ]
+        volumes = {mask.volume for mask in masks} | {item.volume for item in measurements if item.volume}
+        dates = {date for item in measurements for date in item.visits} if not volumes else set()
+        images = []
+        for source in self.sources:
+            volume = source.chosen.volume
+            if source.chosen.name not in volumes and (volume.visit.isoformat() if volume.visit else "") not in dates:
+                continue
+            on_it = [mask.voxels for mask in masks if mask.volume == source.chosen.name]
+            for (sop_class, instance), frames in largest_image_under(source, on_it).items():
+                images.append(SourceImageForMeasurementGroup(sop_class, instance, frames or None))
+        return images or None
 
     def _point_group(self, measurements: Sequence[found.Measurement]) -> Group:
         """TID 1410: a point as the region, and its coordinates as numbers."""
@@ -322,6 +343,7 @@ class GroupWriter:
             ("Requested by", given.requested_by),
             ("Outcome", f"{outcome.status}. {outcome.reason}".strip()),
             ("Program", outcome.transcript.program),
+            ("Program in words", readable(outcome.transcript) if outcome.transcript.steps else ""),
             ("Model", f"{outcome.model.name} {outcome.model.version}, SHA-256 {outcome.model.content_hash}"),
             ("Node", f"{self.equipment.node_name}, voxelprompt-node {self.equipment.node_version}"),
             ("Run", self.identity.run_id),
@@ -425,6 +447,15 @@ def images_under(source: Source, masks: Sequence[NDArray[np.bool_]]) -> dict[tup
     images = _images_at(source, np.flatnonzero(lies))
     there = [index for index in range(shape[2]) if not source.reference(index).is_missing]
     return images or _images_at(source, there[len(there) // 2 : len(there) // 2 + 1])
+
+
+def largest_image_under(source: Source, masks: Sequence[NDArray[np.bool_]]) -> dict[tuple[str, str], list[int]]:
+    """As `images_under`, of the one slice that holds most of the regions."""
+    sizes = np.zeros(source.chosen.volume.shape[2], np.int64)
+    for mask in masks:
+        sizes += mask.sum(axis=(0, 1))
+    images = _images_at(source, np.argsort(-sizes, kind="stable")[:1]) if sizes.any() else {}
+    return images or images_under(source, [])
 
 
 def _images_at(source: Source, slices: Iterable[int]) -> dict[tuple[str, str], list[int]]:

@@ -20,6 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage, SecondaryCaptureImageStorage
 
 from vp_model.outcome import Measurement, Outcome
+from vp_model.program.narration import readable
 from vp_node.results.alignments import alignment_words
 from vp_node.results.codes import private
 from vp_node.results.equipment import Equipment, add_contributing_equipment
@@ -138,6 +139,9 @@ def _paragraphs(
         "",
         "Program:",
         *(f"    {line}" for line in outcome.transcript.program.splitlines()),
+        "",
+        "In words:",
+        *(f"    {line}" for line in readable(outcome.transcript).splitlines()),
         "",
         f"Model {equipment.model_name} {equipment.software_version}, SHA-256 {equipment.content_hash}",
         f"Node {equipment.node_name}, voxelprompt-node {equipment.node_version}",

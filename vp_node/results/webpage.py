@@ -8,6 +8,8 @@ from html import escape
 from typing import Any
 
 from vp_model.outcome import Measurement, Outcome
+from vp_model.program.narration import readable
+from vp_node.results.alignments import alignment_words
 from vp_node.results.codes import structure_codes
 from vp_node.results.groups import DISCLAIMER
 from vp_node.results.model import Picture
@@ -111,7 +113,12 @@ def _transcript(outcome: Outcome) -> str:
         for item in outcome.transcript.volumes
     ]
     images = "<h2>Images</h2>" + _table(("Name", "Kind", "Date", "Session"), inputs) if inputs else ""
-    return images + ("<h2>Program</h2>" + "".join(parts) if parts else "")
+    laid = "".join(f"<p>{escape(words)}</p>" for words in alignment_words(outcome))
+    alignment = f"<h2>Alignment</h2>{laid}" if laid else ""
+    if not parts:
+        return images + alignment
+    words = f"<h2>How it was done</h2><pre>{escape(readable(outcome.transcript))}</pre>"
+    return images + alignment + words + "<h2>Program</h2>" + "".join(parts)
 
 
 def _provenance(run: Mapping[str, Any], outcome: Outcome) -> str:
