@@ -1,9 +1,10 @@
 """Runs every benchmark and prints its table."""
 
-from benchmarks import first_answer, language_speed, loading, receive
+from benchmarks import first_answer, language_speed, loading, receive, results
 
 if __name__ == "__main__":
     receive.main()
     loading.main([])
+    results.main()
     language_speed.main([])
     first_answer.main([])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from vp_model.checkpoint import open_checkpoint
 from vp_model.volume import read_nifti
 from vp_train.datasets.labels import load_labels
 from vp_train.evaluation.anatomy import NOT_IN_REFERENCE, SMALLEST_REFERENCE, dice, read_reference, score_scan
@@ -37,6 +38,7 @@ def run(
     """
     labels = load_labels()
     network, table = load_network(checkpoint)
+    mirrored = open_checkpoint(checkpoint).mirrored
     names = sorted(path.name.removesuffix("_seg.nii.gz") for path in scans.glob("*_seg.nii.gz"))
     names = [name for name in names if (scans / f"{name}_t1.nii.gz").is_file()]
     if not names:
@@ -45,7 +47,7 @@ def run(
     for name in names:
         reference = read_reference(scans / f"{name}_seg.nii.gz", labels)
         volume = read_nifti(scans / f"{name}_t1.nii.gz", kind="T1")
-        found[OURS][name] = score_scan(network, table, [volume], reference, name).dice
+        found[OURS][name] = score_scan(network, table, [volume], reference, name, mirrored).dice
         for tool, folder in (others or {}).items():
             masks = read_reference(folder / f"{name}_seg.nii.gz", labels)
             found.setdefault(tool, {})[name] = {
