@@ -63,6 +63,9 @@ Group = (
 
 Point = tuple[float, float, float]
 
+SOURCE_OF_MEASUREMENT = CodedConcept("121112", "DCM", "Source of Measurement")
+"""CID 7551, which TID 1500 gives to row 10 of TID 1501; highdicom before 0.29 writes (260753009, SCT, "Source")."""
+
 DISCLAIMER = "Made by software, for research use only, not verified by a person."
 
 
@@ -220,7 +223,9 @@ class GroupWriter:
                 continue
             on_it = [mask.voxels for mask in masks if mask.volume == source.chosen.name]
             for (sop_class, instance), frames in largest_image_under(source, on_it).items():
-                images.append(SourceImageForMeasurementGroup(sop_class, instance, frames or None))
+                image = SourceImageForMeasurementGroup(sop_class, instance, frames or None)
+                image.ConceptNameCodeSequence = [SOURCE_OF_MEASUREMENT]
+                images.append(image)
         return images or None
 
     def _point_group(self, measurements: Sequence[found.Measurement]) -> Group:

@@ -49,6 +49,7 @@ GEOMETRIES = {
     "axial": stack_matrix(np.eye(3), (0.9, 1.1, 2.5), (-80.5, -70.25, -30.125)),
     "sagittal": stack_matrix(SAGITTAL, (1.0, 1.2, 1.7), (-60.0, -90.0, 80.0)),
     "oblique": stack_matrix(rotation((0.9, 0.1, -0.3, 0.2)), (0.9, 1.1, 2.5), (-80.0, 30.0, 12.0)),
+    "thick": stack_matrix(np.eye(3), (0.45, 0.45, 6.5), (-100.0, -110.5, -40.0)),
     "tilted": stack_matrix(np.eye(3), (0.5, 0.5, 4.0), (-110.0, -120.0, 5.0), shear=0.9),
 }
 
