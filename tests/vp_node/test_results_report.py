@@ -95,6 +95,24 @@ def test_report_answers_who_asked_and_what_did_it(tmp_path: Path) -> None:
     assert report.CompletionFlag == "COMPLETE"
 
 
+def test_other_weights_are_another_device_wherever_the_model_is_named(tmp_path: Path) -> None:
+    classic(tmp_path / "in", "axial")
+    items = chosen(volumes_in(tmp_path / "in"))
+    retrained = replace(hippocampus(items), model=replace(MODEL, content_hash="cd" * 32))
+    devices = []
+    for outcome in (hippocampus(items), hippocampus(items), retrained):
+        objects = encoded(outcome, items)
+        named = {str(item.dataset.ContributingEquipmentSequence[0].DeviceUID) for item in objects}
+        named |= {
+            str(item.UID)
+            for item in content(objects[-1].dataset)
+            if item.ValueType == "UIDREF" and item.ConceptNameCodeSequence[0].CodeValue == "121012"
+        }
+        assert len(named) == 1
+        devices.append(named.pop())
+    assert devices[0] == devices[1] != devices[2]
+
+
 def test_prompt_in_another_script_is_kept(tmp_path: Path) -> None:
     classic(tmp_path / "in", "axial", attributes={"SpecificCharacterSet": "ISO_IR 100", "PatientName": "Müller^Änne"})
     items = chosen(volumes_in(tmp_path / "in"))
