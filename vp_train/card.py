@@ -52,8 +52,9 @@ def _language(results: dict[str, Any]) -> str:
     return (
         "## Language\n\n"
         "Sampled prompts against their target programs: `right` is the same result on a made-up brain (masks, numbers, "
-        "words), `exact` the same text. Prompts written by hand were never near the templates; expected are task, "
-        "structures and sides, or a refusal. In brackets 95 % intervals.\n\n" + markdown(results).rstrip()
+        "words), `exact` the same text. Prompts written by hand were not drawn from the templates, but word lists of "
+        "the reading were mended after a first look at them (91.7 % before); expected are task, structures and sides, or a "
+        "refusal. In brackets 95 % intervals.\n\n" + markdown(results).rstrip()
     )
 
 
@@ -73,7 +74,8 @@ def _accuracy(checkpoint: Checkpoint, vision: dict[str, Any]) -> str:
         "## Accuracy\n\nDice on real scans that were never trained on. Structures marked experimental are so marked in "
         f"every result.\n\n{header}\n" + "\n".join([*rows, means]) + "\n\n"
         f"White matter lesions, one patient with MS, Dice by input: {lesions}. An intensity threshold with clean-up "
-        "reaches 0.428 on the same FLAIR.\n\n"
+        "reaches 0.428 on the same FLAIR. The probability from which a voxel is lesion was chosen on synthetic "
+        "heads.\n\n"
         f"Synthetic images of held-out heads: `{synthetic}`."
     )
 
