@@ -10,24 +10,22 @@ import numpy as np
 import torch
 from llguidance import LLTokenizer
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from vp_model.checkpoint import (
     CONDITIONS_FILE,
-    LANGUAGE_FILE,
     TOKENIZER_FILE,
     Checkpoint,
     CheckpointError,
     open_checkpoint,
 )
 from vp_model.imaging.intensity import Image
-from vp_model.language.config import LanguageConfig
 from vp_model.language.decoding import DecodingError, Writer, make_constraint
 from vp_model.language.grounding import ungrounded
 from vp_model.language.model import LanguageModel
 from vp_model.language.state import feedback_text, initial_text
 from vp_model.language.tokens import load_tokenizer
+from vp_model.language.weights import load_language
 from vp_model.ontology import load_ontology
 from vp_model.outcome import InputVolume, ModelIdentity, Outcome, Side, Status, Step, Transcript
 from vp_model.program.environment import ProgramEnvironment, Target, initial_known, region_targets
@@ -94,17 +92,15 @@ class Agent:
         if device != "cpu":
             raise CheckpointError(f"The device {device!r} is not supported yet: use cpu.")
         checkpoint = open_checkpoint(folder)
-        tokenizer = load_tokenizer(checkpoint.folder / TOKENIZER_FILE)
         try:
-            language = LanguageModel(LanguageConfig(**checkpoint.language), tokenizer.get_vocab_size())
-            weights = load_file(checkpoint.folder / LANGUAGE_FILE)
-            language.load_state_dict({name: value.float() for name, value in weights.items()})
+            tokenizer = load_tokenizer(checkpoint.folder / TOKENIZER_FILE)
+            language = load_language(checkpoint.language, checkpoint.folder, tokenizer.get_vocab_size())
             vision = load_vision(config_from_dict(checkpoint.vision), checkpoint.folder)
             conditions = load_conditions(checkpoint.folder / CONDITIONS_FILE) if checkpoint.mirrored else None
         except (TypeError, RuntimeError, ValueError, FileNotFoundError) as error:
             first = str(error).splitlines()[0]
             raise CheckpointError(f"The checkpoint {checkpoint.folder.name} does not fit together: {first}") from error
-        return cls(checkpoint, language.eval(), tokenizer, vision, conditions)
+        return cls(checkpoint, language, tokenizer, vision, conditions)
 
     @property
     def identity(self) -> ModelIdentity:

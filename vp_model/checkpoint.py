@@ -1,13 +1,14 @@
 """A checkpoint: weights, configuration, tokenizer and model card in one folder, and the hash that identifies it.
 
-    config.json            name, version, `vision`, `language`, `structures`, `working_spacing_mm`
+    config.json            name, version, `vision`, `language`, `structures`, `working_spacing_mm`, `ontology_version`
     vision.safetensors     m
     language.safetensors   α
     tokenizer.json
     condition_table.safetensors   φ of each region as m was trained with them; optional
     MODEL_CARD.md
 
-Reading the configuration and the hash needs no torch; nothing is pickled.
+Opening reads the configuration, the headers of the weights and the hash, without torch; weights are read by whoever
+computes. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from vp_model.ontology import load_ontology
 from vp_model.outcome import ModelIdentity, Side
 
@@ -29,6 +32,7 @@ LANGUAGE_FILE = "language.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
 CARD_FILE = "MODEL_CARD.md"
 CONDITIONS_FILE = "condition_table.safetensors"
+WEIGHT_FILES = (VISION_FILE, LANGUAGE_FILE, CONDITIONS_FILE)
 HASHED_FILES = (CONFIG_FILE, VISION_FILE, LANGUAGE_FILE, TOKENIZER_FILE)
 
 
@@ -61,6 +65,8 @@ class Checkpoint:
     vision: Mapping[str, Any]
     language: Mapping[str, Any]
     structures: tuple[KnownStructure, ...]
+    ontology_version: int | None = None
+    """Of the ontology that the weights were trained with; None where the checkpoint does not say."""
     mirrored: bool = False
     """m looks at each set of volumes and at its mirror image, and the mean counts (`vp_model.vision.mirrored`)."""
 
@@ -86,8 +92,8 @@ def open_checkpoint(folder: Path | None = None) -> Checkpoint:
     """Reads a checkpoint's configuration; None opens the bundled one. Weights are loaded later.
 
     Raises:
-        CheckpointError: a file is missing, the configuration is incomplete, or it names a structure that the ontology
-            does not know.
+        CheckpointError: a file is missing or cut off, the configuration is incomplete, or it was made for another
+            version of the ontology or names a structure that the ontology does not know.
     """
     folder = BUNDLED if folder is None else Path(folder)
     for name in HASHED_FILES:
@@ -108,16 +114,37 @@ def open_checkpoint(folder: Path | None = None) -> Checkpoint:
         name, version = str(config["name"]), str(config["version"])
         vision, language = dict(config["vision"]), dict(config["language"])
         averaged = bool(config.get("mirrored", False))
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder / CONFIG_FILE} is incomplete: {error}.") from error
+        made_for = config.get("ontology_version")
+    except KeyError as error:
+        raise CheckpointError(f"{folder / CONFIG_FILE} is incomplete: {error} is missing.") from error
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{folder / CONFIG_FILE} cannot be read: {error}.") from error
     ontology = load_ontology()
+    if made_for is not None and made_for != ontology.version:
+        raise CheckpointError(
+            f"{folder / CONFIG_FILE} was made for version {made_for} of the ontology, and this is version "
+            f"{ontology.version}: train or export the checkpoint anew."
+        )
     for structure in structures:
         if structure.name not in ontology.structures:
             raise CheckpointError(f"{folder / CONFIG_FILE} names {structure.name!r}, which the ontology does not know.")
     if averaged and not (folder / CONDITIONS_FILE).is_file():
         raise CheckpointError(f"{folder} asks for mirrored averaging, but {CONDITIONS_FILE} is missing.")
+    for file in WEIGHT_FILES:
+        _check_header(folder / file)
     identity = ModelIdentity(name, version, content_hash(folder))
-    return Checkpoint(folder, identity, vision, language, structures, averaged)
+    return Checkpoint(folder, identity, vision, language, structures, made_for, averaged)
+
+
+def _check_header(path: Path) -> None:
+    """A safetensors header says how long its file is: one that was cut off is found without reading the weights."""
+    if not path.is_file():
+        return  # only the optional file can be absent here
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is no whole safetensors file: {error}.") from error
 
 
 def content_hash(folder: Path) -> str:

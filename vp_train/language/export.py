@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from vp_model.checkpoint import CONFIG_FILE, LANGUAGE_FILE, TOKENIZER_FILE
 from vp_model.language.config import LanguageConfig
+from vp_model.ontology import load_ontology
 from vp_train.language.training import RECIPE_FILE, fit_conditions
 
 
@@ -33,6 +34,6 @@ def export_language(
     path = checkpoint / CONFIG_FILE
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     merged = {"name": name, "version": version, **known, "language": config.as_dict()}
-    merged.update(name=name, version=version)
+    merged.update(name=name, version=version, ontology_version=load_ontology().version)
     path.write_text(json.dumps(merged, indent=1) + "\n", encoding="utf-8")
     return error
