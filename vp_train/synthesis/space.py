@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from vp_model.geometry import Shape, World
 from vp_train.datasets.maps import Subject
@@ -35,6 +36,12 @@ class Field:
             weights = self._weights(coordinates)
             value = torch.movedim(torch.movedim(value, 1 + axis, -1) @ weights.T, -1, 1 + axis)
         return value
+
+    def at_points(self, points: torch.Tensor) -> torch.Tensor:
+        """(c, w, h, d) at points (3, w, h, d) in mm, whatever grid they lie on; as `at` within rounding."""
+        where = (points / (EXTENT_MM / 2)).flip(0).movedim(0, -1)[None]  # grid_sample wants the last tensor axis first
+        control = self.control.to(points.device)[None]
+        return functional.grid_sample(control, where, padding_mode="border", align_corners=True)[0]
 
     def _weights(self, coordinates: torch.Tensor) -> torch.Tensor:
         count = self.control.shape[-1]
@@ -70,6 +77,17 @@ class Deformation:
             matrix[row][0] * sign * x + matrix[row][1] * y + matrix[row][2] * z + (displacement[row] + shift[row])
             for row in range(3)
         ]
+
+    def voxels_at(self, points: torch.Tensor) -> torch.Tensor:
+        """(3, w, h, d): the label map's index (not rounded) of points (3, w, h, d) in scene mm."""
+        displacement = (
+            sum((field.at_points(points) for field in self.fields), torch.zeros((), device=points.device))
+            * self.strength_mm
+        )
+        matrix = self.matrix.clone()
+        matrix[:, 0] *= -1.0 if self.mirrored else 1.0
+        turned = torch.einsum("rc,cwhd->rwhd", matrix.to(points.device), points)
+        return turned + displacement + self.shift.to(points.device)[:, None, None, None]
 
 
 def rotation(angles: torch.Tensor) -> torch.Tensor:
