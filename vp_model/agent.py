@@ -150,7 +150,7 @@ class Agent:
             except (DecodingError, ProgramError) as error:
                 reason = f"{REFUSALS['not understood']} ({error})"
                 return build_outcome(environment, prompt, steps, self.identity, status="refused", reason=reason)
-            reason = self._refusal(prompt, inspection)
+            reason = self._refusal(prompt, inspection, environment.findings.task)
             if reason:
                 steps.append(Step(written.code))
                 return self._refused(environment, prompt, steps, inspection, reason)
@@ -166,13 +166,17 @@ class Agent:
     def _writer(self) -> Writer:
         return Writer(self._language, self._tokenizer, self._constraint)
 
-    def _refusal(self, prompt: str, inspection: Inspection) -> str:
-        """Why the prompt is refused, or an empty text."""
+    def _refusal(self, prompt: str, inspection: Inspection, task: str = "") -> str:
+        """Why the prompt is refused, or an empty text.
+
+        Args:
+            task: what earlier steps named: a later step need not say it again.
+        """
         possible = f"It can find: {', '.join(sorted(self._names))}."
         if inspection.refusal:
             reason = REFUSALS[inspection.refusal]
             return f"{reason} {possible}" if inspection.refusal == "unknown structure" else reason
-        if not inspection.task:
+        if not inspection.task and not task:
             return REFUSALS["not understood"]
         problem = ungrounded(prompt, inspection.structures, load_ontology(), self._names)
         return f"{problem} {possible}" if problem else ""

@@ -6,18 +6,22 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from nilearn.datasets import load_mni152_template
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from vp_model.agent import Agent
 from vp_model.checkpoint import BUNDLED, CheckpointError, content_hash, open_checkpoint
 from vp_model.cli import app
+from vp_model.language.decoding import WrittenStep
 from vp_model.outcome import InputVolume
+from vp_model.program.checker import Known
 from vp_model.volume import Volume, read_nifti, write_nifti
 
 TWO_VISITS = (InputVolume("v1", "T1", "2024-03-01", 0), InputVolume("v2", "T1", "2025-03-04", 1))
@@ -79,6 +83,32 @@ def test_a_run_measures_sides_that_lie_on_their_side(agent: Agent, brain: Volume
 def test_the_same_run_gives_the_same_outcome(agent: Agent, brain: Volume) -> None:
     first, second = (agent.run("segment the brainstem", [brain]) for _ in range(2))
     assert first.summary() == second.summary()
+
+
+def test_a_question_is_answered_in_the_step_after_its_encoding(
+    agent: Agent, brain: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    steps = (
+        'task("location")\nfeatures = encode(v1<MOD>)\nprint(features)\n',
+        'answer("left frontal lobe")\n',
+    )
+
+    class Scripted:
+        """α's part of a conversation in two steps."""
+
+        def read(self, text: str, encodings: Sequence[NDArray[np.float32]] = ()) -> None:
+            read.append(sum(len(encoding) for encoding in encodings))
+
+        def write(self, known: Known) -> WrittenStep:
+            code = steps[len(read) - 1]
+            return WrittenStep(code, np.zeros((code.count("<MOD>"), 32), np.float32), len(read) == len(steps))
+
+    monkeypatch.setattr(Agent, "_writer", lambda self: Scripted())
+    outcome = agent.run("where is the lesion?", [brain])
+    assert outcome.status == "answered", outcome.reason
+    assert [(text.topic, text.text) for text in outcome.texts] == [("location", "left frontal lobe")]
+    assert read == [0, 1], "ε of one volume comes with the feedback of the first step"
 
 
 def test_a_folder_that_is_no_checkpoint_says_what_is_missing(tmp_path: Path) -> None:
