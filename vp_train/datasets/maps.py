@@ -47,13 +47,18 @@ def read_subject(path: Path, scheme: Labels) -> Subject:
     if np.abs(spacing(world) - 1).max() > 0.01:
         raise ValueError(f"{path.name} has a spacing of {spacing(world)} mm; label maps of 1 mm are expected.")
     compact = scheme.compact_with_lesions(ids)
-    inside = np.argwhere((compact > 0) & (compact <= scheme.structures))
-    if not len(inside):
+    if not ((compact > 0) & (compact <= scheme.structures)).any():
         raise ValueError(f"{path.name} holds no structure of structures.json.")
+    cut = np.pad(compact[cut_of(compact, scheme)], 1)
+    return _subject(path.name.removesuffix("_seg.nii.gz"), cut, scheme)
+
+
+def cut_of(compact: np.ndarray, scheme: Labels) -> tuple[slice, slice, slice]:
+    """What `read_subject` keeps of a label map, before the border: `MARGIN_MM` around its structures."""
+    inside = np.argwhere((compact > 0) & (compact <= scheme.structures))
     low = np.maximum(inside.min(axis=0) - MARGIN_MM, 0)
     high = np.minimum(inside.max(axis=0) + 1 + MARGIN_MM, compact.shape)
-    cut = np.pad(compact[low[0] : high[0], low[1] : high[1], low[2] : high[2]], 1)
-    return _subject(path.name.removesuffix("_seg.nii.gz"), cut, scheme)
+    return slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])
 
 
 def _subject(name: str, compact: np.ndarray, scheme: Labels) -> Subject:

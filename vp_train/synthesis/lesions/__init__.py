@@ -9,5 +9,6 @@
 - `painting`: `Layer.of(lesions, subject)`, `paint(…)` into an image, `shares(…)` as targets.
 - `model`: the values that these pass to each other; `SyntheticLesion.facts_in(deformation)` for prompts and answers.
 
-`vp_train.synthesis.scene.Scene.synthetic` holds the lesions of a scene: `render` paints them, `lesion_targets` masks them.
+`vp_train.synthesis.scene.Scene.synthetic` holds the lesions of a scene: `render` paints them, `lesion_targets` gives
+their masks.
 """

@@ -48,7 +48,7 @@ class Part:
         shifts: by sequence type, the signal relative to the healthy brain tissue around the lesion, minus 1: 0.3 is
             30 % brighter.
         enhancement: the share by which contrast agent brightens it; 0 for none.
-        restricted: bright on DWI and dark on ADC.
+        restricted: bright on DWI and dark on ADC; None where diffusion says nothing (blood, iron).
         kept: share of the underlying anatomy's variation that is still seen through it.
         grain: amplitude of its texture, relative to the signal around.
     """
@@ -59,7 +59,7 @@ class Part:
     share: float
     shifts: Mapping[str, float]
     enhancement: float
-    restricted: bool
+    restricted: bool | None
     kept: float
     grain: float
 

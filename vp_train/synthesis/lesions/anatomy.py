@@ -1,0 +1,262 @@
+"""Where each voxel of a label map lies: lobe, side, vascular territory, compartment, depth (`anatomy.json`).
+
+From the parcels beside a label map (`<name>_parc.nii.gz`, same grid) where there are any; else from the label map's own
+structures and boxes within the cerebrum.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from vp_model.vision.prepare import to_ras
+from vp_train.datasets.labels import Labels, load_labels
+from vp_train.datasets.maps import Subject, cut_of
+
+DEEPEST_MM = 255
+SHELL_MM = 3.0
+"""Thickness of the space around the brain where a label map has none (no cerebrospinal fluid)."""
+RIGHT = 1000
+"""Ids of parcels of the right side are this much higher."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Names of the ontology or none. `compartment`: `white matter`, `grey matter`, `ventricle`, `extra-axial`."""
+
+    compartment: str = ""
+    lobe: str = ""
+    side: str = ""
+    territory: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Anatomy:
+    """Beside a subject's labels (w, h, d), all uint8.
+
+    Attributes:
+        places, place: what there is, and its index at each voxel; 0 is outside the head's inside.
+        dura: mm to the outside of the intracranial space, 0 there.
+        ventricle: mm to the lateral ventricles, at most 255.
+    """
+
+    places: tuple[Place, ...]
+    place: torch.Tensor
+    dura: torch.Tensor
+    ventricle: torch.Tensor
+
+    def to(self, device: torch.device) -> Anatomy:
+        return replace(
+            self, place=self.place.to(device), dura=self.dura.to(device), ventricle=self.ventricle.to(device)
+        )
+
+    def inside(
+        self, place: torch.Tensor, compartments: Collection[str], side: str = "", lobes: Collection[str] = ()
+    ) -> torch.Tensor:
+        """Where indices of places (any shape) are of these compartments, and of the side and lobes where given."""
+        wanted = [
+            row.compartment in compartments and side in ("", row.side) and (not lobes or row.lobe in lobes)
+            for row in self.places
+        ]
+        return torch.tensor(wanted, device=place.device)[place.long()]
+
+    def shares(self, aspect: str, place: torch.Tensor) -> dict[str, float]:
+        """Of indices of places (n,): how large a share has which `lobe`, `side` or `territory`; those without any are
+        left out. Largest first.
+        """
+        counts = torch.bincount(place.long().flatten(), minlength=len(self.places)).tolist()
+        found: dict[str, float] = {}
+        for row, count in zip(self.places, counts, strict=True):
+            name = asdict(row)[aspect]
+            if name and count:
+                found[name] = found.get(name, 0.0) + count
+        total = sum(found.values())
+        return {name: found[name] / total for name in sorted(found, key=lambda name: -found[name])}
+
+
+@cache
+def _table() -> Mapping[str, Any]:
+    table: Mapping[str, Any] = json.loads(_text())
+    return table
+
+
+def _text() -> str:
+    return files("vp_train.synthesis.lesions").joinpath("anatomy.json").read_text(encoding="utf-8")
+
+
+def anatomy_of(subject: Subject, parcels: NDArray[np.integer] | None = None) -> Anatomy:
+    """The anatomy beside a label map.
+
+    Args:
+        parcels: ids of regions on the grid of `subject.labels`; None where there are none.
+    """
+    labels = load_labels()
+    compact = labels.plain.numpy()[subject.labels.cpu().numpy().astype(np.int64)]
+    names = [name.removeprefix("left ").removeprefix("right ") for name in labels.names]
+    table = _table()
+    compartment = np.zeros(compact.shape, dtype=np.uint8)
+    compartments = ["", *table["compartments"], "extra-axial"]
+    for index, members in enumerate(table["compartments"].values(), start=1):
+        compartment[np.isin(compact, [i for i, name in enumerate(names) if name in members])] = index
+    brain = compartment > 0
+    outside = compact == labels.index("cerebrospinal fluid")
+    if outside.sum() < 0.02 * brain.sum():
+        outside = ~brain & (ndimage.distance_transform_edt(~brain) <= SHELL_MM)
+    compartment[outside] = len(compartments) - 1
+
+    side = np.zeros(compact.shape, dtype=np.uint8)
+    for index, wanted in enumerate(("left ", "right "), start=1):
+        side[np.isin(compact, [i for i, name in enumerate(labels.names) if name.startswith(wanted)])] = index
+    inside = compartment > 0
+    side = np.where(inside, _nearest(side, inside), 0)
+    side[np.isin(compact, [labels.index("third ventricle"), labels.index("fourth ventricle")])] = 3
+
+    lobes = ["", *table["lobes"], *dict.fromkeys(table["structures"].values())]
+    lobes = list(dict.fromkeys(lobes))
+    territories = ["", *table["territories"]["parcels"], "vertebrobasilar"]
+    lobe, territory = _cortex(compact, names, side, parcels, lobes, territories)
+    cerebral = np.isin(compact, [i for i, name in enumerate(names) if name == "cerebral white matter"])
+    lobe, territory = (np.where(cerebral, _nearest(values, cerebral), values) for values in (lobe, territory))
+    for name, value in table["structures"].items():
+        here = np.isin(compact, [i for i, other in enumerate(names) if other == name])
+        lobe[here] = lobes.index(value)
+        territory[here] = territories.index(table["territories"]["structures"].get(name, ""))
+    parenchyma = np.where(lobe == lobes.index("ventricular system"), 0, lobe)
+    lobe = np.where(outside, _nearest(parenchyma, outside), lobe)
+    territory = np.where(outside, 0, territory)
+
+    code = ((compartment.astype(np.int64) * len(lobes) + lobe) * 4 + side) * len(territories) + territory
+    code[~inside] = 0
+    found, place = np.unique(code, return_inverse=True)
+    places = []
+    for value in found.tolist():
+        rest, at_territory = divmod(value, len(territories))
+        rest, at_side = divmod(rest, 4)
+        at_compartment, at_lobe = divmod(rest, len(lobes))
+        sides = ("", "left", "right", "midline")
+        places.append(Place(compartments[at_compartment], lobes[at_lobe], sides[at_side], territories[at_territory]))
+    lateral = np.isin(compact, [i for i, name in enumerate(names) if name.endswith("lateral ventricle")])
+    return Anatomy(
+        tuple(places),
+        torch.from_numpy(place.reshape(compact.shape).astype(np.uint8)),
+        torch.from_numpy(_distance(inside)),
+        torch.from_numpy(_distance(~lateral)),
+    )
+
+
+def _distance(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """mm (voxels of 1 mm) of each voxel of a mask to what is outside it, rounded up; as far as can be where all is."""
+    if mask.all():
+        return np.full(mask.shape, DEEPEST_MM, dtype=np.uint8)
+    return np.ceil(np.minimum(ndimage.distance_transform_edt(mask), DEEPEST_MM)).astype(np.uint8)
+
+
+def _nearest(values: NDArray[np.integer], where: NDArray[np.bool_]) -> NDArray[np.integer]:
+    """Values, and where there are none (0) in `where`, those of the nearest voxel that has one."""
+    if not (values > 0).any() or not (where & (values == 0)).any():
+        return values
+    index = ndimage.distance_transform_edt(values == 0, return_distances=False, return_indices=True)
+    return np.where(where, values[tuple(index)], values)
+
+
+def _cortex(
+    compact: NDArray[np.integer],
+    names: Sequence[str],
+    side: NDArray[np.integer],
+    parcels: NDArray[np.integer] | None,
+    lobes: Sequence[str],
+    territories: Sequence[str],
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """(lobe, territory) of cerebral cortex, as indices, 0 elsewhere."""
+    table = _table()
+    lobe = np.zeros(compact.shape, dtype=np.uint8)
+    territory = np.zeros(compact.shape, dtype=np.uint8)
+    if parcels is not None:
+        for values, members, order in (
+            (lobe, table["lobes"], lobes),
+            (territory, table["territories"]["parcels"], territories),
+        ):
+            for name, ids in members.items():
+                values[np.isin(parcels, [*ids, *(one + RIGHT for one in ids)])] = order.index(name)
+        return lobe, territory
+    cerebrum = np.isin(compact, [i for i, name in enumerate(names) if name.startswith("cerebral ")])
+    cortex = np.isin(compact, [i for i, name in enumerate(names) if name == "cerebral cortex"])
+    seen = np.argwhere(cortex if cortex.any() else cerebrum)
+    if not len(seen):
+        return lobe, territory
+    corners = np.argwhere(cerebrum)
+    low, high = corners.min(axis=0), corners.max(axis=0) + 1
+    right = (cerebrum & (side == 2)).any(axis=(1, 2))
+    middle = float(np.argmax(right)) if right.any() else float(low[0] + high[0]) / 2
+    at = {
+        "lateral": np.abs(seen[:, 0] + 0.5 - middle) / max(middle - low[0], high[0] - middle),
+        "forward": (seen[:, 1] - low[1]) / (high[1] - low[1]),
+        "up": (seen[:, 2] - low[2]) / (high[2] - low[2]),
+    }
+    waiting = np.ones(len(seen), dtype=bool)
+    for box in table["without_parcels"]["boxes"]:
+        here = waiting.copy()
+        for axis, coordinates in at.items():
+            first, last = box.get(axis, (0.0, 1.0))
+            here &= (coordinates >= first) & (coordinates <= last)
+        points = tuple(seen[here].T)
+        lobe[points] = lobes.index(box["lobe"])
+        territory[points] = territories.index(box["territory"])
+        waiting &= ~here
+    return lobe, territory
+
+
+def load_anatomies(folder: Path, subjects: Sequence[Subject], cache: Path | None = None) -> list[Anatomy]:
+    """The anatomy of each subject of `load_subjects(folder)`; arrays are kept in `cache` where given.
+
+    Raises:
+        ValueError: parcels are not on their label map's grid.
+    """
+    version = hashlib.sha256(_text().encode()).hexdigest()[:8]
+    found = []
+    for subject in subjects:
+        kept = None if cache is None else cache / f"{subject.name}_anatomy_{version}.npz"
+        if kept is not None and kept.exists():
+            found.append(_read(kept))
+            continue
+        anatomy = anatomy_of(subject, _parcels(folder, subject, load_labels()))
+        if kept is not None:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            places = json.dumps([asdict(place) for place in anatomy.places])
+            arrays = {name: getattr(anatomy, name).numpy() for name in ("place", "dura", "ventricle")}
+            np.savez(kept, places=np.array(places), **arrays)
+        found.append(anatomy)
+    return found
+
+
+def _read(path: Path) -> Anatomy:
+    with np.load(path) as kept:
+        places = tuple(Place(**row) for row in json.loads(str(kept["places"])))
+        place, dura, ventricle = (torch.from_numpy(kept[name]) for name in ("place", "dura", "ventricle"))
+    return Anatomy(places, place, dura, ventricle)
+
+
+def _parcels(folder: Path, subject: Subject, labels: Labels) -> NDArray[np.integer] | None:
+    path = folder / f"{subject.name}_parc.nii.gz"
+    if not path.exists():
+        return None
+    seg = nibabel.load(folder / f"{subject.name}_seg.nii.gz")
+    ids, _ = to_ras(np.asarray(seg.dataobj), np.asarray(seg.affine))  # type: ignore[attr-defined]
+    image = nibabel.load(path)
+    parcels, _ = to_ras(np.asarray(image.dataobj), np.asarray(image.affine))  # type: ignore[attr-defined]
+    if parcels.shape != ids.shape:
+        raise ValueError(f"{path.name} has {parcels.shape} voxels, its label map {ids.shape}.")
+    cut = cut_of(labels.compact_with_lesions(ids), labels)
+    return np.pad(np.rint(parcels[cut]).astype(np.int64), 1)
