@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from vp_model.language.llama import read_json, read_sentencepiece
+
 PAD, END, MOD, SESSION, VOLUME, PROMPT, READING, CODE, FEEDBACK, ENCODING = (
     "<PAD>",
     "</s>",
@@ -61,16 +63,19 @@ def train_tokenizer(
 def load_tokenizer(path: Path) -> Tokenizer:
     """A `tokenizer.json`: the bundled one, or a LLaMA-2 one, to which the special tokens are added.
 
+    Also the `tokenizer.model` of LLaMA-2's release; `Tokenizer.save` writes it as the `tokenizer.json` of a checkpoint.
+
     Raises:
         TokenizerError: the file is missing or no tokenizer.
     """
     if not path.is_file():
         raise TokenizerError(f"{path} is missing: a checkpoint holds its tokenizer as tokenizer.json.")
     try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing narrower
-        raise TokenizerError(f"{path} is no tokenizer that the tokenizers library reads: {error}") from error
-    missing = [token for token in SPECIAL if tokenizer.token_to_id(token) is None]
+        tokenizer = read_sentencepiece(path) if path.suffix == ".model" else read_json(path)
+    except ValueError as error:
+        raise TokenizerError(f"{path} is no tokenizer that can be read: {error}") from error
+    special = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
+    missing = [token for token in SPECIAL if token not in special]
     if missing:
         tokenizer.add_special_tokens([AddedToken(token, special=True) for token in missing])
     return tokenizer
