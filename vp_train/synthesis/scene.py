@@ -17,6 +17,8 @@ from vp_train.datasets.maps import Subject
 from vp_train.synthesis.artefacts import acquire, average, blur, corrupted
 from vp_train.synthesis.chance import Chance
 from vp_train.synthesis.contrast import draw_contrast
+from vp_train.synthesis.lesions.model import SyntheticLesion
+from vp_train.synthesis.lesions.painting import Layer, member, paint, references, shares
 from vp_train.synthesis.space import Deformation, Field, draw_deformation, grid_axes, look_up, smooth_field
 
 STRIPPED = 0.45
@@ -57,6 +59,8 @@ class Scene:
     lesions: Lesions | None
     removed: torch.Tensor
     """(labels,) bool: labels that are not seen (skull stripping)."""
+    synthetic: tuple[SyntheticLesion, ...] = ()
+    """Lesions of any kind, in the label map; they are seen whatever is removed."""
 
 
 def draw_scene(subject: Subject, labels: Labels, chance: Chance, strength: float = 1.0) -> Scene:
@@ -118,7 +122,14 @@ def render(scene: Scene, labels: Labels, shape: Shape, world: World, chance: Cha
     visible = torch.where(lesion, labels.lesion, found)
     means = torch.where(scene.removed, contrast.means[0], contrast.means).to(device)
     deviations = torch.where(scene.removed, contrast.deviations[0], contrast.deviations).to(device)
-    image = means[visible] + deviations[visible] * chance.noise(*found.shape)
+    image = means[visible]
+    if scene.synthetic:
+        layer = Layer.of(scene.synthetic, scene.subject)
+        codes, texture = layer.at(scene.deformation.voxels(axes))
+        image = paint(image, codes, texture, layer, contrast.kind, references(scene.synthetic, contrast.means))
+        found = torch.where(member(codes, layer.replacing), 0, found)
+        lesion |= member(codes, layer.of_structure(labels.names[labels.lesion]))
+    image = image + deviations[visible] * chance.noise(*found.shape)
     image = average(blur(image, chance.number(0.35, 0.9)), parts)
     image = acquire(image, grid_axes(shape, world, (1, 1, 1), device), chance)
     return Image(Placed(image[None, None], world), targets(found, lesion, labels, parts), contrast.kind)
@@ -133,6 +144,14 @@ def targets(found: torch.Tensor, lesion: torch.Tensor, labels: Labels, parts: tu
     brain = share[list(labels.brain)].sum(dim=0, keepdim=True)
     lesions = average(lesion.float(), parts).reshape(1, -1)
     return torch.cat([share[1 : labels.structures + 1], brain, lesions]).view(-1, w, h, d)
+
+
+def lesion_targets(scene: Scene, lesion: int, shape: Shape, world: World) -> dict[str, torch.Tensor]:
+    """(w, h, d) share of each voxel of a grid: of one of `scene.synthetic` under its name, and of its components."""
+    parts = parts_of([float(world[axis, axis]) for axis in range(3)])
+    layer = Layer.of(scene.synthetic, scene.subject)
+    axes = grid_axes(shape, world, parts, scene.subject.labels.device)
+    return shares(layer, lesion, layer.at(scene.deformation.voxels(axes))[0], parts)
 
 
 def corrupt(image: Image, chance: Chance) -> Image:
