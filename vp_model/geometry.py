@@ -38,6 +38,9 @@ class Placed:
     def with_features(self, features: torch.Tensor) -> Placed:
         return Placed(features, self.world)
 
+    def to(self, device: torch.device) -> Placed:
+        return Placed(self.features.to(device), self.world)
+
 
 def spacing(world: World) -> NDArray[np.float64]:
     """(3,) length in mm of one index step along each axis."""
@@ -148,17 +151,26 @@ def reference_grid(grids: Sequence[tuple[Shape, World]], isotropic: bool) -> tup
 
 
 def sampling_grid(
-    shape: Shape, world: World, target_shape: Shape, target_world: World, device: torch.device | None = None
+    shape: Shape,
+    world: World,
+    target_shape: Shape,
+    target_world: World,
+    device: torch.device | None = None,
+    start: Shape = (0, 0, 0),
 ) -> torch.Tensor:
     """Where a target's voxels lie in a source, in the coordinates of `grid_sample`: (1, w, h, d, 3).
 
-    `grid_sample` wants the last tensor axis first and [-1, 1] across voxel borders (align_corners=False).
+    `grid_sample` wants the last tensor axis first and [-1, 1] across voxel borders (align_corners=False). A block of a
+    target, `target_shape` voxels from `start` on, gets the very numbers that it has in the grid of the whole target.
     """
     matrix = np.linalg.solve(world, target_world)
     scale = 2.0 / np.asarray(shape, dtype=np.float64)
     offset = (matrix[:3, 3] + 0.5) * scale - 1.0
     linear = matrix[:3, :3] * scale[:, None]
-    axes = [torch.arange(size, dtype=torch.float32, device=device) for size in target_shape]
+    axes = [
+        torch.arange(first, first + size, dtype=torch.float32, device=device)
+        for first, size in zip(start, target_shape, strict=True)
+    ]
     columns = []
     for row in (2, 1, 0):
         value = torch.full(target_shape, float(offset[row]), dtype=torch.float32, device=device)
@@ -184,7 +196,11 @@ def resample(
     return functional.grid_sample(placed.features, grid, mode=mode, padding_mode=outside, align_corners=False)
 
 
-def field_of_view(shape: Shape, world: World, target_shape: Shape, target_world: World) -> torch.Tensor:
-    """(w, h, d) bool on the target grid: whether the voxel's centre lies inside the source's volume."""
-    grid = sampling_grid(shape, world, target_shape, target_world)
+def field_of_view(
+    shape: Shape, world: World, target_shape: Shape, target_world: World, start: Shape = (0, 0, 0)
+) -> torch.Tensor:
+    """(w, h, d) bool on the target grid, or on its block from `start` on: whether the voxel's centre lies inside the
+    source's volume.
+    """
+    grid = sampling_grid(shape, world, target_shape, target_world, start=start)
     return (grid.abs() <= 1.0 + 1e-6).all(dim=-1)[0]

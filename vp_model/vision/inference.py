@@ -1,61 +1,158 @@
-"""What the rest of the system asks of m: probabilities and encodings of volumes, with φ-independent work done once."""
+"""What the rest of the system asks of m: probabilities and encodings of volumes, with φ-independent work done once.
+
+Sets of volumes whose features fit into the memory go through m as they are; larger ones slab by slab (`streamed.py`),
+with the same result.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
+from vp_model.geometry import Placed, pool, reference_grid, same_geometry
+from vp_model.vision.config import VisionConfig
 from vp_model.vision.network import Shared, VisionNetwork
 from vp_model.vision.prepare import Prepared, prepare, restore
+from vp_model.vision.streamed import FLOAT_BYTES, Memory, StreamedLook, look_streamed
 from vp_model.volume import Volume
 
 MAXIMUM_LOGITS = 64_000_000
 """Logits computed at once (256 MB); more conditions go through in turns."""
+DEFAULT_MEMORY_BYTES = 6_000_000_000
+"""For features of m, on a CPU; images, masks and the program come on top."""
+CUDA_SHARE = 0.7
+"""Of a GPU's free memory, that features may take."""
+
+
+@dataclass(frozen=True, eq=False)
+class DenseLook:
+    """What m knows of a set of volumes before φ, all levels in memory."""
+
+    network: VisionNetwork
+    shared: Shared
+
+    def logits(self, phi: torch.Tensor) -> list[torch.Tensor]:
+        return self.network.finish(self.shared, phi)
+
+    def encodings(self, phi: torch.Tensor) -> torch.Tensor:
+        return self.network.encodings(self.shared, phi)
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """A set of volumes that m has looked at: the volumes, as prepared, and what it knows of them before φ."""
+    """A set of volumes that m has looked at: the volumes, as prepared, and what it knows of them before φ.
+
+    Attributes:
+        turn: conditions that may go through together.
+    """
 
     volumes: tuple[Volume, ...]
     prepared: tuple[Prepared, ...]
-    shared: Shared
+    look: DenseLook | StreamedLook
+    turn: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the features that it holds."""
+        if isinstance(self.look, StreamedLook):
+            return self.look.memory.limit - self.look.memory.free
+        shared = self.look.shared
+        held = [placed for level in shared.levels for placed in level] + (shared.decoded or [])
+        return sum(placed.features.nbytes for placed in held)
 
 
 @dataclass(eq=False)
 class FeatureCache:
-    """The sets of volumes last seen, at most `capacity`; one cache belongs to one network and one run."""
+    """The sets of volumes last seen: at most `capacity`, in at most `memory_bytes`; one cache belongs to one network.
+
+    Attributes:
+        memory_bytes: for features, those being computed included; None: what `default_memory` gives.
+    """
 
     capacity: int = 4
+    memory_bytes: int | None = None
     _entries: OrderedDict[tuple[int, ...], Seen] = field(default_factory=OrderedDict)
 
     def look(self, network: VisionNetwork, volumes: Sequence[Volume]) -> Seen:
         """What m knows of the set, from the cache or computed now."""
         key = tuple(id(volume) for volume in volumes)  # entries hold their volumes, so an id cannot be used again
-        if key not in self._entries:
-            self._entries[key] = look(network, volumes)
-        self._entries.move_to_end(key)
-        while len(self._entries) > self.capacity:
+        if key in self._entries:
+            self._entries.move_to_end(key)
+            return self._entries[key]
+        limit = default_memory(network) if self.memory_bytes is None else self.memory_bytes
+        prepared = _prepared(network, volumes)
+        needed = dense_bytes(network.config, [item.image for item in prepared])
+        while self._entries and (len(self._entries) >= self.capacity or self._held() + needed > limit):
             self._entries.popitem(last=False)
+        self._entries[key] = _looked(network, volumes, prepared, needed, limit)
         return self._entries[key]
 
+    def _held(self) -> int:
+        return sum(seen.size for seen in self._entries.values())
+
+
+def default_memory(network: VisionNetwork) -> int:
+    """Bytes for features on the device where the network is."""
+    device = next(network.parameters()).device
+    if device.type == "cuda":
+        return int(CUDA_SHARE * torch.cuda.mem_get_info(device)[0])
+    return DEFAULT_MEMORY_BYTES
+
+
+def dense_bytes(config: VisionConfig, volumes: Sequence[Placed]) -> int:
+    """About the peak of m's memory for one condition, all levels kept: what is largest at the two finest levels, where
+    a convolution's input, its parts and its sum are in memory at once.
+    """
+    finest, second = config.channels[:2]
+    pooled = [pool(Placed(placed.features[:, :, ::, ::, ::], placed.world)) for placed in volumes]
+    kept = sum(_voxels(placed) * (2 * finest + config.readout_size) for placed in volumes)
+    kept += sum(2 * second * _voxels(placed) for placed in pooled)
+    largest = max(_voxels(placed) for placed in volumes) * (second + 4 * finest + 2 * config.readout_hidden)
+    if config.interaction_from == 1 and config.interaction != "none":
+        grids = [(placed.shape, placed.world) for placed in pooled]
+        shape, _ = grids[0] if same_geometry(grids) else reference_grid(grids, config.reference == "isotropic")
+        met = shape[0] * shape[1] * shape[2] * len(volumes) * (3 * second + 6 * config.interaction_size)
+        largest = max(largest, met)
+    return FLOAT_BYTES * (kept + largest)
+
+
+def _voxels(placed: Placed) -> int:
+    return placed.features[0, 0].numel()
+
+
+def _prepared(network: VisionNetwork, volumes: Sequence[Volume]) -> tuple[Prepared, ...]:
+    device = next(network.parameters()).device
+    found = [prepare(volume, network.config.working_spacing_mm) for volume in volumes]
+    return tuple(Prepared(item.image.to(device), item.shape, item.world) for item in found)
+
 
 @torch.inference_mode()
-def look(network: VisionNetwork, volumes: Sequence[Volume]) -> Seen:
+def _looked(
+    network: VisionNetwork, volumes: Sequence[Volume], prepared: tuple[Prepared, ...], needed: int, limit: int
+) -> Seen:
+    images = [item.image for item in prepared]
+    turn = max(1, MAXIMUM_LOGITS // max(_voxels(image) for image in images))
+    if needed > limit:
+        return Seen(tuple(volumes), prepared, look_streamed(network, images, Memory(limit)), 1)
+    if network.config.conditioning != "readout":
+        turn = min(turn, max(1, limit // needed))
+    return Seen(tuple(volumes), prepared, DenseLook(network, network.shared(images)), turn)
+
+
+def look(network: VisionNetwork, volumes: Sequence[Volume], memory_bytes: int | None = None) -> Seen:
     """Prepare the volumes and compute all that does not depend on φ."""
-    prepared = tuple(prepare(volume, network.config.working_spacing_mm) for volume in volumes)
-    shared = network.shared([item.image for item in prepared])
-    return Seen(tuple(volumes), prepared, shared)
+    return FeatureCache(1, memory_bytes).look(network, volumes)
 
 
 @torch.inference_mode()
-def segment_volumes(
+def each_condition(
     network: VisionNetwork, volumes: Sequence[Volume], phi: torch.Tensor, cache: FeatureCache | None = None
-) -> list[torch.Tensor]:
-    """Probabilities of k conditions in n volumes.
+) -> Iterator[list[torch.Tensor]]:
+    """Probabilities of one condition after the other, in n volumes: what is asked for many structures of large volumes
+    holds no more than one of them at a time.
 
     Args:
         network: m, in evaluation mode.
@@ -63,17 +160,29 @@ def segment_volumes(
         phi: (k, n, d), after SiLU.
         cache: where φ-independent features of the same set are kept between calls.
 
-    Returns:
-        For each volume float32 (k, w, h, d) in [0, 1] on its own grid.
+    Yields:
+        k times, for each volume float32 (w, h, d) in [0, 1] on its own grid, on the CPU.
     """
     seen = (cache or FeatureCache()).look(network, volumes)
-    finest = max(placed.features[0, 0].numel() for placed in seen.shared.levels[0])
-    turn = max(1, MAXIMUM_LOGITS // finest)
-    parts: list[list[torch.Tensor]] = [[] for _ in volumes]
-    for start in range(0, phi.shape[0], turn):
-        for index, logits in enumerate(network.finish(seen.shared, phi[start : start + turn])):
-            parts[index].append(restore(seen.prepared[index], torch.sigmoid(logits)).clamp_(0.0, 1.0))
-    return [torch.cat(part) for part in parts]
+    phi = phi.to(seen.prepared[0].image.features.device)
+    for start in range(0, phi.shape[0], seen.turn):
+        found = seen.look.logits(phi[start : start + seen.turn])
+        for number in range(found[0].shape[0]):
+            yield [
+                restore(prepared, torch.sigmoid(logits[number : number + 1])).clamp_(0.0, 1.0)[0].cpu()
+                for prepared, logits in zip(seen.prepared, found, strict=True)
+            ]
+
+
+def segment_volumes(
+    network: VisionNetwork, volumes: Sequence[Volume], phi: torch.Tensor, cache: FeatureCache | None = None
+) -> list[torch.Tensor]:
+    """Probabilities of k conditions in n volumes, as `each_condition` gives them: for each volume (k, w, h, d)."""
+    found = [torch.empty((phi.shape[0], *volume.shape)) for volume in volumes]
+    for number, probabilities in enumerate(each_condition(network, volumes, phi, cache)):
+        for index, probability in enumerate(probabilities):
+            found[index][number] = probability
+    return found
 
 
 def recalibrated(probability: torch.Tensor, threshold: float) -> torch.Tensor:
@@ -90,4 +199,4 @@ def encode_volumes(
 ) -> torch.Tensor:
     """Encodings ε (n, b) of n volumes for φ (n, d) (paper A.3)."""
     seen = (cache or FeatureCache()).look(network, volumes)
-    return network.encodings(seen.shared, phi[None])[0]
+    return seen.look.encodings(phi[None].to(seen.prepared[0].image.features.device))[0].cpu()

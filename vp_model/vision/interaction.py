@@ -6,12 +6,19 @@ what they know at each voxel, and the result returns to each volume's own geomet
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from vp_model.geometry import Placed, field_of_view, reference_grid, resample, same_geometry
+from vp_model.geometry import Placed, Shape, World, field_of_view, reference_grid, resample, same_geometry
 from vp_model.vision.config import VisionConfig
+
+
+def each_voxel(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    """A linear layer over the channels of (b, c, w, h, d)."""
+    return layer(x.movedim(1, -1)).movedim(-1, 1)
 
 
 class VoxelAttention(nn.Module):
@@ -53,6 +60,7 @@ class Interaction(nn.Module):
         super().__init__()
         self.kind = config.interaction
         self.isotropic = config.reference == "isotropic"
+        self.exchanged_size = config.interaction_size if config.interaction == "attention" else channels
         self.features = nn.Linear(channels, channels)
         # W[x ; φ] + b written as Wₓx + b + W_φφ: one volume meets many conditions without repeating its features.
         self.condition = nn.Linear(config.condition_size, channels, bias=False) if conditioned else None
@@ -70,38 +78,61 @@ class Interaction(nn.Module):
     def forward(self, volumes: list[Placed], phi: torch.Tensor | None) -> list[Placed]:
         """Features of n volumes (1 or k, c, w, h, d) and φ (k, n, d) → the same, k-fold where conditioned."""
         grids = [(placed.shape, placed.world) for placed in volumes]
-        if same_geometry(grids):
-            shape, world = grids[0]
-            stacked = torch.stack([placed.features for placed in volumes], dim=1)
-            seen = None
-        else:
-            shape, world = reference_grid(grids, self.isotropic)
-            stacked = torch.stack([resample(placed, shape, world, "border") for placed in volumes], dim=1)
+        shape, world = self.grid(grids)
+        mixed = [placed.with_features(self.mixed(placed.features)) for placed in volumes]
+        met = [resample(placed, shape, world, "border") for placed in mixed]
+        seen = None
+        if not same_geometry(grids):
             inside = [field_of_view(size, matrix, shape, world) for size, matrix in grids]
-            seen = torch.stack(inside, dim=-1).reshape(-1, len(volumes)).to(stacked.device)
-        update = self._exchange(stacked, seen, phi)  # (b, n, c, w, h, d)
+            seen = torch.stack(inside, dim=-1).to(met[0].device)
+        update = self.exchanged(met, seen, phi)
         result = []
         for index, placed in enumerate(volumes):
-            back = resample(Placed(update[:, index], world), placed.shape, placed.world, "border")
-            result.append(placed.with_features(placed.features + back))
+            back = resample(Placed(update[index], world), placed.shape, placed.world, "border")
+            result.append(placed.with_features(placed.features + self.returned(back)))
         return result
 
-    def _exchange(self, stacked: torch.Tensor, seen: torch.Tensor | None, phi: torch.Tensor | None) -> torch.Tensor:
-        _, n, c, *size = stacked.shape
-        tokens = self.features(stacked.flatten(3).permute(0, 3, 1, 2))  # (b, v, n, c)
+    def grid(self, grids: Sequence[tuple[Shape, World]]) -> tuple[Shape, World]:
+        """Where volumes of these grids meet: the grid that all have, else the reference grid."""
+        return grids[0] if same_geometry(grids) else reference_grid(grids, self.isotropic)
+
+    # Linear layers over channels and interpolation over space commute (weights of an interpolation sum to 1), so the
+    # former work on each volume's own voxels, which are fewer, and only what is narrow travels back.
+
+    def mixed(self, features: torch.Tensor) -> torch.Tensor:
+        """(b, c, w, h, d) of one volume, mixed over channels: the part of the perceptron that φ has no part in."""
+        return each_voxel(self.features, features)
+
+    def exchanged(
+        self, volumes: Sequence[torch.Tensor], seen: torch.Tensor | None, phi: torch.Tensor | None
+    ) -> list[torch.Tensor]:
+        """What each of n volumes learns from all: n × (b, s, w, h, d), of mixed features n × (b, c, w, h, d) on one
+        grid.
+
+        Args:
+            seen: (w, h, d, n) bool, whether a volume covers the voxel; None: all do.
+            phi: (k, n, d).
+        """
+        n, size = len(volumes), volumes[0].shape[-3:]
+        tokens = torch.stack([features.movedim(1, -1).flatten(1, 3) for features in volumes], dim=2)  # (b, v, n, c)
         if self.condition is not None:
             if phi is None:
                 raise ValueError("This level is conditioned: φ is needed.")
             tokens = tokens + self.condition(phi)[:, None]
         tokens = functional.silu(tokens)
-        batch, voxels = tokens.shape[:2]
-        flat = tokens.reshape(batch * voxels, n, c)
-        mask = None if seen is None else seen.repeat(batch, 1)
+        batch = tokens.shape[0]
+        flat = tokens.flatten(0, 1)
+        mask = None if seen is None else seen.reshape(-1, n).repeat(batch, 1)
         if self.kind == "attention":
-            flat = self.expand(self.exchange(self.reduce(flat), mask))
+            flat = self.exchange(self.reduce(flat), mask)
         else:
             flat = self.expand(torch.cat([flat, self._summary(flat, mask).expand_as(flat)], dim=-1))
-        return flat.view(batch, voxels, n, c).permute(0, 2, 3, 1).reshape(batch, n, c, *size)
+        learned = flat.view(batch, *size, n, -1)
+        return [learned[..., index, :].movedim(-1, 1) for index in range(n)]
+
+    def returned(self, update: torch.Tensor) -> torch.Tensor:
+        """What is added to a volume's features, (b, c, w, h, d), from its part of `exchanged`, (b, s, w, h, d)."""
+        return each_voxel(self.expand, update) if self.kind == "attention" else update
 
     def _summary(self, tokens: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
         """(v, 1, c): mean or maximum over the volumes that cover each voxel (C.6)."""

@@ -9,12 +9,13 @@ Notable:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from vp_model.geometry import Placed, pool, upsample_to
 from vp_model.vision.config import VisionConfig
@@ -28,7 +29,7 @@ class Shared:
 
     Attributes:
         levels: outputs of the encoder's levels so far, finest first; each a list of n volumes.
-        decoded: the decoder's finest output, where φ enters in the read-out only.
+        decoded: what the read-out weighs, of each volume, where φ enters there only.
     """
 
     levels: tuple[list[Placed], ...]
@@ -82,6 +83,8 @@ class ReadOut(nn.Module):
         self.key = nn.Linear(config.condition_size, size + 1) if config.conditioning == "readout" else None
         self.hidden = None
         self.residual = not config.readout_size
+        self.width = config.readout_hidden + size
+        """Channels that it makes on its way."""
         if config.readout_hidden:
             self.hidden = nn.Sequential(
                 nn.Conv3d(channels, config.readout_hidden, 1), nn.SiLU(), nn.Conv3d(config.readout_hidden, size, 1)
@@ -91,17 +94,11 @@ class ReadOut(nn.Module):
 
     def forward(self, x: torch.Tensor, phi: torch.Tensor) -> torch.Tensor:
         """(b, c, w, h, d) and one volume's φ (k, d) → logits (k, w, h, d), b being 1 or k."""
-        if self.key is None:
-            x = self._perceived(x)
-            return self.plain(x)[:, 0].expand(phi.shape[0], -1, -1, -1)
-        key = self.key(phi)
-        features = self._perceived(x).flatten(2).squeeze(0)
-        weighed: torch.Tensor = key[:, :-1] @ features + key[:, -1:]
-        return weighed.view(-1, *x.shape[-3:])
+        return self.weighed(self.perceived(x), phi)
 
-    def _perceived(self, x: torch.Tensor) -> torch.Tensor:
-        """What the perceptron makes of each voxel's features, by matrix products: on a CPU a convolution of kernel 1 is
-        far slower.
+    def perceived(self, x: torch.Tensor) -> torch.Tensor:
+        """What the perceptron makes of each voxel's features, whatever φ: (b, c, w, h, d) → (b, size, w, h, d). By
+        matrix products: on a CPU a convolution of kernel 1 is far slower.
         """
         if self.hidden is None:
             return x
@@ -110,6 +107,15 @@ class ReadOut(nn.Module):
         found = _each_voxel(self.hidden[2], inner)
         found = tokens + found if self.residual else found
         return found.movedim(-1, 1)
+
+    def weighed(self, x: torch.Tensor, phi: torch.Tensor) -> torch.Tensor:
+        """Logits (k, w, h, d) of what was perceived (b, size, w, h, d), for one volume's φ (k, d)."""
+        if self.key is None:
+            return self.plain(x)[:, 0].expand(phi.shape[0], -1, -1, -1)
+        key = self.key(phi)
+        features = x.movedim(1, -1).reshape(-1, x.shape[1])
+        weighed: torch.Tensor = key[:, :-1] @ features.T + key[:, -1:]
+        return weighed.view(-1, *x.shape[-3:])
 
 
 def _each_voxel(convolution: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
@@ -148,6 +154,8 @@ class VisionNetwork(nn.Module):
                 if level < config.levels - 1
             }
         )
+        # Finest levels whose activations training computes again for the gradient instead of keeping them.
+        self.recomputed_levels = 0
         self.read_out = ReadOut(widths[0], config)
         self.encoding = nn.Linear(widths[-1], config.encoding_size)
 
@@ -168,13 +176,17 @@ class VisionNetwork(nn.Module):
         if self.config.conditioning == "all":
             return Shared(tuple(levels), None)
         levels = self._encode(levels, [pool(placed) for placed in levels[0]], None, 1, self.config.levels)
-        decoded = self._decode(levels, None) if self.config.conditioning == "readout" else None
-        return Shared(tuple(levels), decoded)
+        if self.config.conditioning != "readout":
+            return Shared(tuple(levels), None)
+        decoded = self._decode(levels, None)
+        return Shared(tuple(levels), [x.with_features(self.read_out.perceived(x.features)) for x in decoded])
 
     def finish(self, shared: Shared, phi: torch.Tensor) -> list[torch.Tensor]:
         """Logits (k, w, h, d) of each volume for φ (k, n, d)."""
         self._check(shared, phi)
-        decoded = shared.decoded or self._decode(self._levels(shared, phi), phi)
+        if shared.decoded is not None:
+            return [self.read_out.weighed(x.features, phi[:, index]) for index, x in enumerate(shared.decoded)]
+        decoded = self._decode(self._levels(shared, phi), phi)
         return [self.read_out(placed.features, phi[:, index]) for index, placed in enumerate(decoded)]
 
     def encodings(self, shared: Shared, phi: torch.Tensor) -> torch.Tensor:
@@ -201,29 +213,40 @@ class VisionNetwork(nn.Module):
     ) -> list[list[Placed]]:
         """Levels start … stop-1 of the encoder, appended to those done: convolution, interaction, normalisation."""
         for level in range(start, stop):
-            x = [placed.with_features(functional.silu(self.down[level](placed.features))) for placed in inputs]
-            if level > 0:
-                x = [placed.with_features(self.down_refinement[level - 1](placed.features)) for placed in x]
-            if str(level) in self.down_interaction:
-                x = self.down_interaction[str(level)](x, phi)
-            x = [placed.with_features(self.down_norm[level](placed.features)) for placed in x]
+            x: list[Placed] = self._run(self._down_level, level, inputs, phi)
             done = [*done, x]
             if level + 1 < stop:
                 inputs = [pool(placed) for placed in x]
         return done
 
+    def _down_level(self, level: int, inputs: list[Placed], phi: torch.Tensor | None) -> list[Placed]:
+        x = [placed.with_features(functional.silu(self.down[level](placed.features))) for placed in inputs]
+        if level > 0:
+            x = [placed.with_features(self.down_refinement[level - 1](placed.features)) for placed in x]
+        if str(level) in self.down_interaction:
+            x = self.down_interaction[str(level)](x, phi)
+        return [placed.with_features(self.down_norm[level](placed.features)) for placed in x]
+
+    def _run(self, function: Callable[..., list[Placed]], level: int, *arguments: object) -> list[Placed]:
+        if level < self.recomputed_levels and torch.is_grad_enabled():
+            result: list[Placed] = checkpoint(function, level, *arguments, use_reentrant=False)
+            return result
+        return function(level, *arguments)
+
     def _decode(self, levels: Sequence[list[Placed]], phi: torch.Tensor | None) -> list[Placed]:
         """The decoder from the deepest level to the finest, each at the geometry of its skip."""
         x = levels[-1]
         for level in range(self.config.levels - 2, -1, -1):
-            skips = levels[level]
-            x = [
-                skip.with_features(self.up[level](upsample_to(below, skip.shape, skip.world), skip.features))
-                for below, skip in zip(x, skips, strict=True)
-            ]
-            if level > 0:
-                x = [placed.with_features(self.up_refinement[level - 1](placed.features)) for placed in x]
-            if str(level) in self.up_interaction:
-                x = self.up_interaction[str(level)](x, phi)
-            x = [placed.with_features(self.up_norm[level](placed.features)) for placed in x]
+            x = self._run(self._up_level, level, x, levels[level], phi)
         return x
+
+    def _up_level(self, level: int, x: list[Placed], skips: list[Placed], phi: torch.Tensor | None) -> list[Placed]:
+        x = [
+            skip.with_features(self.up[level](upsample_to(below, skip.shape, skip.world), skip.features))
+            for below, skip in zip(x, skips, strict=True)
+        ]
+        if level > 0:
+            x = [placed.with_features(self.up_refinement[level - 1](placed.features)) for placed in x]
+        if str(level) in self.up_interaction:
+            x = self.up_interaction[str(level)](x, phi)
+        return [placed.with_features(self.up_norm[level](placed.features)) for placed in x]

@@ -148,12 +148,31 @@ def restore(prepared: Prepared, values: torch.Tensor) -> torch.Tensor:
     """
     relative = np.linalg.solve(prepared.image.world, prepared.world)
     order = np.abs(relative[:3, :3]).argmax(axis=1)  # source axis → axis of the input
+    place = [slice(0, size) for size in prepared.shape]
     for axis in range(3):
         target = int(order[axis])
         positions = relative[axis, target] * np.arange(prepared.shape[target]) + relative[axis, 3]
-        weights = linear_weights(positions, int(values.shape[1 + axis])).to(values.device)
-        values = torch.movedim(torch.movedim(values, 1 + axis, -1) @ weights.T, -1, 1 + axis)
-    return values.permute(0, *(1 + int(axis) for axis in np.argsort(order))).contiguous()
+        weights = linear_weights(positions, int(values.shape[1 + axis]))
+        inside = torch.nonzero(weights.sum(dim=1)).flatten()
+        first, last = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
+        place[target] = slice(first, last)
+        values = _along(values, 1 + axis, weights[first:last].to(values.device))
+    values = values.permute(0, *(1 + int(axis) for axis in np.argsort(order)))
+    if values.shape[1:] == prepared.shape:
+        return values.contiguous()
+    restored = values.new_zeros((values.shape[0], *prepared.shape))
+    restored[(slice(None), *place)] = values
+    return restored
+
+
+def _along(values: torch.Tensor, axis: int, weights: torch.Tensor) -> torch.Tensor:
+    """Values weighted along one axis; weights that only choose voxels choose them."""
+    chosen = weights.argmax(dim=1)
+    if bool((weights.gather(1, chosen[:, None]) == 1).all()) and len(weights):
+        if bool((chosen[1:] - chosen[:-1] == 1).all()):
+            return values.narrow(axis, int(chosen[0]), len(chosen))
+        return values.index_select(axis, chosen)
+    return torch.movedim(torch.movedim(values, axis, -1) @ weights.T, -1, axis)
 
 
 def linear_weights(positions: NDArray[np.float64], size: int) -> torch.Tensor:

@@ -1,0 +1,56 @@
+"""m as programs see it, on the volumes of one patient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vp_model.vision.inference import FeatureCache, encode_volumes, recalibrated, segment_volumes
+from vp_model.vision.mirrored import MirroredViews, segment_averaged
+from vp_model.vision.network import VisionNetwork
+from vp_model.volume import Volume
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """What does not depend on φ is computed once for a set of volumes, also for several prompts about them.
+
+    Attributes:
+        volumes: by the name that programs use.
+        thresholds: region → probability from which a voxel belongs to it; one half where none is given.
+        views: where the mirror image is looked at too.
+    """
+
+    network: VisionNetwork
+    volumes: Mapping[str, Volume]
+    thresholds: Mapping[str, float]
+    cache: FeatureCache
+    views: MirroredViews | None = None
+
+    def segment(
+        self, name: str, volumes: Sequence[str], modulations: NDArray[np.float32]
+    ) -> Mapping[str, NDArray[np.float32]]:
+        """See `vp_model.program.state.Vision`."""
+        members = [self.volumes[volume] for volume in volumes]
+        phi = torch.from_numpy(modulations)[None]
+        if self.views is None:
+            found = segment_volumes(self.network, members, phi, self.cache)
+        else:
+            found = segment_averaged(self.network, members, name, phi, self.views, self.cache)
+        threshold = self.thresholds.get(name, 0.5)
+        return {
+            volume: recalibrated(probability[0], threshold).numpy()
+            for volume, probability in zip(volumes, found, strict=True)
+        }
+
+    def encode(self, volumes: Sequence[str], modulations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `vp_model.program.state.Vision`."""
+        members = [self.volumes[volume] for volume in volumes]
+        encoded: NDArray[np.float32] = encode_volumes(
+            self.network, members, torch.from_numpy(modulations), self.cache
+        ).numpy()
+        return encoded
