@@ -170,19 +170,23 @@ def _inverse_silu(values: torch.Tensor) -> torch.Tensor:
 def _tokenizer(folder: Path, context: Context, recipe: LanguageRecipe) -> Tokenizer:
     path = folder / "tokenizer.json"
     if not path.exists():
-        drawn = list(islice(examples(context, recipe.seed), TOKENIZER_EXAMPLES))
-        known = known_names(context)
-        regions = [name for structure in context.structures for name in (structure.name,)]
-        fragments = code_fragments((example.program for example in drawn), regions)
-        held = re.compile("|".join(map(re.escape, (*marks(known), *fragments, "<MOD>"))))
-        texts = (
-            part
-            for example in drawn
-            for text in (reading_of(example.prompt, known, ()).text, *example.program.splitlines(keepends=True))
-            for part in held.split(text)
-        )
-        train_tokenizer(texts, recipe.vocabulary, marks(known), fragments).save(str(path))
+        learn_tokenizer(context, recipe.vocabulary, recipe.seed).save(str(path))
     return load_tokenizer(path)
+
+
+def learn_tokenizer(context: Context, vocabulary: int, seed: int, count: int = TOKENIZER_EXAMPLES) -> Tokenizer:
+    """A tokenizer of `vocabulary` tokens, and those of the reading and of code, from `count` prompts and programs."""
+    drawn = list(islice(examples(context, seed), count))
+    known = known_names(context)
+    fragments = code_fragments((example.program for example in drawn), sorted(known))
+    held = re.compile("|".join(map(re.escape, (*marks(known), *fragments, "<MOD>"))))
+    texts = (
+        part
+        for example in drawn
+        for text in (reading_of(example.prompt, known, ()).text, *example.program.splitlines(keepends=True))
+        for part in held.split(text)
+    )
+    return train_tokenizer(texts, vocabulary, marks(known), fragments)
 
 
 def _batches(

@@ -1,0 +1,113 @@
+"""Draws examples: number `index` of a run is the same on every machine, whatever was drawn before."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+from tokenizers import Tokenizer
+
+from vp_train.datasets.labels import load_labels
+from vp_train.datasets.maps import Subject
+from vp_train.joint.examples import JointExample, build_example
+from vp_train.joint.recipe import JointRecipe
+from vp_train.joint.studies import rendered
+from vp_train.synthesis.chance import Chance
+from vp_train.synthesis.planning import plan_study
+from vp_train.tasks.context import Context, make_context
+from vp_train.tasks.described import described_example
+from vp_train.tasks.registry import TASKS
+from vp_train.tasks.scene import SEVERAL_VISITS, Example, Scene
+
+SEED_STRIDE = 1_000_003
+VALIDATION_SEED = 500_000_009
+ATTEMPTS = 50
+ABSENT_LESIONS = 0.05
+"""Share of examples in which a program may look for lesions that the study does not show."""
+REFUSED_FOR_THE_STUDY = ('refuse("missing session")', 'refuse("missing image")')
+STAYS_REFUSED = 0.25
+"""Share kept of what a study lacks a session or an image for: the study was drawn before the task."""
+
+
+@dataclass(frozen=True)
+class StudyContext(Context):
+    """Tasks on the volumes of one study."""
+
+    study: Scene | None = None
+
+    def scene(self, chance: random.Random, several: float = SEVERAL_VISITS) -> Scene:
+        return super().scene(chance, several) if self.study is None else self.study
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What examples are drawn from.
+
+    Attributes:
+        regions: what the weights learn to find (`left hippocampus`, `brainstem`, `glioma`…).
+        positions: longest sequence that α reads.
+        validation: subjects and seeds that training never sees; the reading of prompts is whole.
+    """
+
+    subjects: Sequence[Subject]
+    regions: Sequence[str]
+    tokenizer: Tokenizer
+    recipe: JointRecipe
+    positions: int
+    validation: bool = False
+
+    @cached_property
+    def context(self) -> Context:
+        return make_context(self.regions)
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """Names of the structures that the weights are told to know, without sides."""
+        return frozenset(structure.name for structure in self.context.structures)
+
+    def draw(self, index: int) -> JointExample:
+        """Example number `index`.
+
+        Raises:
+            ValueError: no example that fits α was found.
+        """
+        seed = self.recipe.seed * SEED_STRIDE + index + (VALIDATION_SEED if self.validation else 0)
+        chance = Chance.seeded(seed)
+        subject = self.subjects[chance.integer(len(self.subjects))]
+        plan = plan_study(subject, load_labels(), chance, self.recipe.study)
+        spoken = random.Random(chance.seed())
+        forgetting = None if self.validation else spoken
+        for _ in range(ATTEMPTS):
+            example = draw_task(self.context, plan.scene, self.recipe.described, spoken)
+            built = build_example(self.tokenizer, example, partial(rendered, plan), self.known, forgetting)
+            if built.length <= self.positions:
+                return built
+        raise ValueError(f"No prompt with a program of at most {self.positions} tokens was found for example {index}.")
+
+
+def draw_task(context: Context, scene: Scene, described: float, chance: random.Random) -> Example:
+    """A prompt on a study with its target program: on one of its lesions, or any other task of the registry."""
+    if scene.lesions and chance.random() < described:
+        example = described_example(context, scene, chance)
+        if example is not None:
+            return example
+    shown = {lesion.structure for lesion in scene.lesions}
+    absent = not scene.lesions or chance.random() < ABSENT_LESIONS
+    structures = tuple(
+        structure
+        for structure in context.structures
+        if structure.kind != "pathology" or absent or structure.name in shown
+    )
+    narrowed = StudyContext(
+        structures, context.unknown, context.pathology_terms, context.held_out, replace(scene, lesions=())
+    )
+    rows = [row for row in TASKS if row.possible(narrowed)]
+    weights = [row.weight for row in rows]
+    while True:
+        example = chance.choices(rows, weights)[0].task(narrowed, chance)
+        if example.scene.volumes != scene.volumes:
+            continue  # a task that puts images of other kinds into the study, which shows none of these
+        if example.program.strip() not in REFUSED_FOR_THE_STUDY or chance.random() < STAYS_REFUSED:
+            return example
