@@ -16,6 +16,8 @@ import typer
 
 from vp_train.datasets.public.commands import app as data_commands
 from vp_train.experiments.commands import experiment as experiment_command
+from vp_train.synthesis.lesions.commands import lesions as lesions_command
+from vp_train.synthesis.commands import studies as studies_command
 from vp_train.tasks.commands import prompts as prompts_command
 
 app = typer.Typer(help="Train and judge VoxelPrompt (offline).", no_args_is_help=True, add_completion=False)
@@ -23,7 +25,9 @@ evaluate = typer.Typer(help="Measure a checkpoint.", no_args_is_help=True)
 app.add_typer(evaluate, name="evaluate")
 app.add_typer(data_commands, name="data")
 app.command("experiment")(experiment_command)
+app.command("lesions")(lesions_command)
 app.command("prompts")(prompts_command)
+app.command("studies")(studies_command)
 
 OutOption = Annotated[Path, typer.Option(help="Folder of the run: state, curves, weights. An existing run is resumed.")]
 TableOption = Annotated[Path, typer.Option(help="condition_table.safetensors of the vision network's training.")]

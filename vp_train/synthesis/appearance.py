@@ -21,6 +21,11 @@ DOSE = (0.75, 1.1)
 """Share of the table's enhancement."""
 RISE = 0.05
 """Enhancement below this share of the scale is none: the table's T1 and T1+C are scaled differently."""
+FREEDOM = 0.6
+"""How far a plausible contrast strays from its table, relative to contrasts of single images: α is told its kind."""
+FATTY = ("skin", "marrow", "other tissue")
+FAT_SIGNAL = 0.3
+"""What diffusion-weighted imaging leaves of the signal of tissues with fat."""
 HOUNSFIELD_DEVIATION = 1.5
 RELATIVE_DEVIATION = 0.05
 
@@ -49,13 +54,26 @@ def draw_appearance(labels: Labels, kind: str, seed: int) -> Appearance:
         return Appearance(kind, _hounsfield(labels, chance))
     if kind == "unknown":
         return Appearance(kind, draw_contrast(labels, chance))
-    contrast = draw_contrast(labels, chance, FAMILIES.get(kind, kind))
+    contrast = _near_table(draw_contrast(labels, chance, FAMILIES.get(kind, kind)))
     if kind == "T1+C":
         added = _enhancement() * chance.number(*DOSE)
         return Appearance(kind, Contrast(kind, contrast.means + added, contrast.deviations), enhancement=added)
     if kind in ("DWI", "ADC"):
-        return Appearance(kind, contrast, diffusion=_diffusion(labels, chance))
+        suppressed = Contrast(kind, contrast.means * _fat_suppression(), contrast.deviations)
+        return Appearance(kind, suppressed, diffusion=_diffusion(labels, chance))
     return Appearance(kind, contrast)
+
+
+def _near_table(contrast: Contrast) -> Contrast:
+    table = load_contrasts()
+    base = table.means[contrast.kind][table.tissue]
+    return Contrast(contrast.kind, base + FREEDOM * (contrast.means - base), contrast.deviations)
+
+
+def _fat_suppression() -> torch.Tensor:
+    """(labels,) factor."""
+    table = load_contrasts()
+    return torch.tensor([FAT_SIGNAL if name in FATTY else 1.0 for name in table.tissues])[table.tissue]
 
 
 def _hounsfield(labels: Labels, chance: Chance) -> Contrast:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,11 +15,12 @@ from vp_train.synthesis.acquisition import Distortions
 from vp_train.synthesis.appearance import FAMILIES
 from vp_train.synthesis.chance import Chance
 from vp_train.synthesis.grids import draw_placed_grid, draw_tilt
+from vp_train.synthesis.lesions.anatomy import Anatomy
 from vp_train.synthesis.scan_geometries import ORIENTATIONS
 from vp_train.synthesis.sequences import Sequence, load_sequences
-from vp_train.synthesis.sessions import Session, draw_sessions
+from vp_train.synthesis.sessions import Session, draw_sessions, with_lesions
 from vp_train.synthesis.sparsify import Grid
-from vp_train.tasks.scene import KINDS, MAXIMUM_VOLUMES, Scene
+from vp_train.tasks.scene import KINDS, MAXIMUM_VOLUMES, Lesion, Scene
 
 RESIZED = (1.0, 1.5)
 """How much larger the voxels of a resized image are."""
@@ -32,6 +34,7 @@ class StudySettings:
 
     Attributes:
         several: share of studies with two or three sessions.
+        protocols: names of those that are drawn (`sequences.json`); all where empty.
         maximum_images: of all sessions together (B.2: 8).
         finest_mm: no voxel is finer along any axis; coarser studies are quicker to make and to learn from.
         budget_voxels: of all images together; sparsification goes on until they fit.
@@ -39,11 +42,14 @@ class StudySettings:
         strength: of the subject's deformation; 0 leaves the label map as it is, but for the mirror.
         tilted: images may lie obliquely, CT sheared.
         resized: share of images with voxels up to half as large again as their protocol's.
+        lesioned: share of studies with lesions, where the subject's anatomy is given.
+        kinds: names of `lesions/kinds.json` that lesions are drawn from; all where empty.
         stripped: share of studies without skull; masked: share of images with up to three structures blanked.
         corrupted: share of images that show nothing of the head (C.5); never the only one of a session.
     """
 
     several: float = 0.4
+    protocols: tuple[str, ...] = ()
     maximum_images: int = MAXIMUM_VOLUMES
     finest_mm: float = 0.8
     budget_voxels: int = 12_000_000
@@ -51,6 +57,8 @@ class StudySettings:
     strength: float = 1.0
     tilted: bool = True
     resized: float = 0.15
+    lesioned: float = 0.6
+    kinds: tuple[str, ...] = ()
     stripped: float = 0.3
     masked: float = 0.05
     corrupted: float = 0.02
@@ -97,13 +105,38 @@ class StudyPlan:
     settings: StudySettings
     seed: int
 
+    def known(self, lesions: Iterable[Lesion]) -> tuple[int, ...]:
+        """Numbers, as the sessions count them, of lesions of `scene.lesions`.
 
-def plan_study(subject: Subject, labels: Labels, chance: Chance, settings: StudySettings) -> StudyPlan:
-    """Sessions, sequences and grids of a study, and what is told of it; nothing is rendered yet."""
-    table = load_sequences()
+        Raises:
+            ValueError: one of them is none of the scene's.
+        """
+        present = [number for number, lesion in enumerate(self.sessions[-1].lesions) if lesion is not None]
+        numbers = dict(zip(present, self.scene.lesions, strict=True))
+        found: list[int] = []
+        for lesion in lesions:
+            same = [number for number, facts in numbers.items() if facts is lesion]
+            same = same or [number for number, facts in numbers.items() if facts == lesion]
+            if not same:
+                raise ValueError(f"The study shows no such {lesion.structure}.")
+            found += same
+        return tuple(found)
+
+
+def plan_study(
+    subject: Subject, labels: Labels, chance: Chance, settings: StudySettings, anatomy: Anatomy | None = None
+) -> StudyPlan:
+    """Sessions, lesions, sequences and grids of a study, and what is told of it; nothing is rendered yet.
+
+    Args:
+        anatomy: of the subject, on the device of its labels; without it there are no lesions.
+    """
+    table = load_sequences().limited_to(settings.protocols)
     sessions = draw_sessions(
         subject, labels, table, chance, settings.several, settings.maximum_images, settings.strength
     )
+    if chance.happens(settings.lesioned) and anatomy is not None:
+        sessions = with_lesions(sessions, anatomy, chance, settings.kinds or None)
     stripped = _stripped(labels, chance) if chance.happens(settings.stripped) else None
     scans: list[Scan] = []
     grids: list[Grid] = []
@@ -134,7 +167,10 @@ def plan_study(subject: Subject, labels: Labels, chance: Chance, settings: Study
         InputVolume(f"v{number}", scan.sequence.kind, sessions[scan.session].visit, scan.session)
         for number, scan in enumerate(scans, start=1)
     )
-    return StudyPlan(Scene(volumes), labels, sessions, tuple(scans), tuple(grids), settings, chance.seed())
+    shown = tuple(
+        lesion.facts_in(sessions[-1].scene.deformation) for lesion in sessions[-1].lesions if lesion is not None
+    )
+    return StudyPlan(Scene(volumes, shown), labels, sessions, tuple(scans), tuple(grids), settings, chance.seed())
 
 
 def _draw_grid(session: Session, sequence: Sequence, settings: StudySettings, chance: Chance) -> Grid:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
 import torch
+from scipy import ndimage
 
 from vp_model.ontology import load_ontology
 from vp_train.datasets.labels import Labels
+from vp_train.datasets.maps import Subject
+from vp_train.synthesis.lesions.model import SyntheticLesion
 from vp_train.synthesis.scene import Scene
+from vp_train.synthesis.sessions import Session
 
 ROUNDS = 30
 """Of the search for the point of the scene that a deformation takes to a voxel; each brings it several times nearer."""
@@ -39,15 +47,110 @@ def members(labels: Labels, region: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-def region_mask(scene: Scene, labels: Labels, region: str) -> torch.Tensor:
-    """(w, h, d) bool over the label map: the region by the name that it has in the scene (sides swap in a mirror)."""
+def is_pathology(region: str) -> bool:
+    structure = load_ontology().structures.get(region)
+    return structure is not None and structure.kind == "pathology"
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """Which voxels of a session's label map belong to something.
+
+    Attributes:
+        of_label: (all compact labels,) bool, in the label map's own sides.
+        added, removed: (256,) bool, codes of the session's lesions that belong to it, or that have taken its place.
+    """
+
+    session: Session
+    of_label: torch.Tensor
+    added: torch.Tensor
+    removed: torch.Tensor
+
+    def at(self, places: torch.Tensor | tuple[slice, ...]) -> torch.Tensor:
+        """bool: whether voxels belong to it, by their positions in the flattened label map, or those of a block."""
+        labels, layer = self.session.scene.subject.labels, self.session.layer
+        flat = isinstance(places, torch.Tensor)
+        inside = _table(self.of_label, (labels.flatten() if flat else labels)[places])
+        if layer is not None and bool((self.added | self.removed).any()):
+            codes = (layer.codes.labels.flatten() if flat else layer.codes.labels)[places]
+            inside = (inside & ~_table(self.removed, codes)) | _table(self.added, codes)
+        return inside
+
+    def voxels(self) -> torch.Tensor:
+        """(n, 3) indices in the label map of all its voxels."""
+        boxes = [
+            box for label, box in enumerate(label_boxes(self.session.scene.subject)) if box and self.of_label[label]
+        ]
+        if self.session.layer is not None and bool(self.added.any()):
+            for first, lesion in zip(self.session.layer.first, self.session.layer.lesions, strict=True):
+                if bool(self.added[first + 1 : first + len(lesion.parts) + 1].any()):
+                    boxes.append(tuple(slice(a, a + n) for a, n in zip(lesion.origin, lesion.codes.shape, strict=True)))
+        if not boxes:
+            return torch.zeros(0, 3, dtype=torch.int64, device=self.of_label.device)
+        low = [min(box[axis].start for box in boxes) for axis in range(3)]
+        high = [max(box[axis].stop for box in boxes) for axis in range(3)]
+        found = self.at(tuple(slice(a, b) for a, b in zip(low, high, strict=True))).nonzero()
+        return found + torch.tensor(low, device=found.device)
+
+
+def _table(table: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    return table.to(values.device)[values.to(torch.int32)]  # half the memory that int64 would take
+
+
+@lru_cache(maxsize=256)
+def label_boxes(subject: Subject) -> tuple[tuple[slice, ...] | None, ...]:
+    """The block that holds all voxels of each label of a subject's map; None where it has none."""
+    labels = subject.labels.cpu().numpy()
+    return (None, *ndimage.find_objects(labels, max_label=int(labels.max())))
+
+
+def region_of(session: Session, labels: Labels, region: str) -> Region:
+    """A region of the anatomy by the name that it has in the scene (sides swap in a mirror), without what a lesion has
+    replaced; or a pathology: all lesions that are one, and components of its name.
+
+    Raises:
+        ValueError: there is no such region.
+    """
+    nothing = torch.zeros(len(labels.plain), dtype=torch.bool)
+    none = torch.zeros(256, dtype=torch.bool)
+    if is_pathology(region):
+        return Region(session, nothing, _codes(session, lambda lesion: _codes_of(lesion, region)), none)
     indices = members(labels, region)
-    if scene.deformation.mirrored:
+    if session.scene.deformation.mirrored:
         indices = tuple(int(labels.swap[index]) for index in indices)
-    chosen = torch.zeros(int(labels.plain.shape[0]), dtype=torch.bool)
-    chosen[[index for index, plain in enumerate(labels.plain.tolist()) if plain in indices]] = True
-    # A look-up of uint8 needs int32 indices, not int64: an eighth of the memory of a whole head is saved twice.
-    return chosen.to(scene.subject.labels.device)[scene.subject.labels.to(torch.int32)]
+    chosen = torch.zeros(len(labels.names), dtype=torch.bool)
+    chosen[list(indices)] = True
+    removed = _codes(session, lambda lesion: range(1, len(lesion.parts) + 1) if lesion.replaces else ())
+    return Region(session, chosen[labels.plain], none, removed)
+
+
+def lesions_of(session: Session, labels: Labels, numbers: Sequence[int], component: str = "") -> Region:
+    """Lesions by their numbers in a session, or their components of a name; nothing of those that are not there."""
+    chosen = [session.lesions[number] for number in numbers]
+
+    def codes(lesion: SyntheticLesion) -> Sequence[int]:
+        if not any(lesion is one for one in chosen):
+            return ()
+        return lesion.masks.get(component, ()) if component else lesion.own
+
+    nothing = torch.zeros(len(labels.plain), dtype=torch.bool)
+    return Region(session, nothing, _codes(session, codes), torch.zeros(256, dtype=torch.bool))
+
+
+def _codes(session: Session, codes_of: Callable[[SyntheticLesion], Sequence[int]]) -> torch.Tensor:
+    """(256,) bool over the codes of a session's layer."""
+    chosen = torch.zeros(256, dtype=torch.bool)
+    if session.layer is not None:
+        for number, lesion in enumerate(session.layer.lesions):
+            chosen[session.layer.with_codes(number, codes_of(lesion))] = True
+    return chosen
+
+
+def _codes_of(lesion: SyntheticLesion, pathology: str) -> Sequence[int]:
+    """Codes of a lesion that is the pathology or a kind of it, and of its components of this name."""
+    if pathology == lesion.facts.structure or pathology in load_ontology().ancestors(lesion.facts.structure):
+        return lesion.own
+    return lesion.masks.get(pathology, ())
 
 
 def scene_points(scene: Scene, indices: torch.Tensor) -> torch.Tensor:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 
@@ -79,11 +79,18 @@ class SequenceTable:
     def draw_protocol(self, chance: Chance) -> Protocol:
         return self.protocols[chance.choice([protocol.share for protocol in self.protocols])]
 
-    def protocol(self, name: str) -> Protocol:
-        """Raises:
-        KeyError: there is none of this name.
+    def limited_to(self, names: Collection[str]) -> SequenceTable:
+        """With the protocols of these names; all of them where no name is given.
+
+        Raises:
+            ValueError: there is none of such a name.
         """
-        return {protocol.name: protocol for protocol in self.protocols}[name]
+        if not names:
+            return self
+        chosen = tuple(protocol for protocol in self.protocols if protocol.name in names)
+        if len(chosen) < len(set(names)):
+            raise ValueError(f"Not all of {sorted(names)} are protocols.")
+        return replace(self, protocols=chosen)
 
 
 @cache

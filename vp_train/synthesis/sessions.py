@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,6 +16,10 @@ from vp_train.datasets.maps import Subject
 from vp_train.synthesis.chance import Chance
 from vp_train.synthesis.grids import rigid
 from vp_train.synthesis.growth import ChangeTable, grown, load_changes
+from vp_train.synthesis.lesions.anatomy import Anatomy
+from vp_train.synthesis.lesions.model import SyntheticLesion
+from vp_train.synthesis.lesions.painting import Layer
+from vp_train.synthesis.pathology import draw_histories
 from vp_train.synthesis.scene import Scene
 from vp_train.synthesis.sequences import SequenceTable
 from vp_train.synthesis.space import draw_deformation
@@ -28,6 +33,8 @@ class Session:
         visit: ISO date.
         scene: the head as it is at that date; nothing is removed from it.
         pose: (4, 4) scene mm → world mm of the study; the unit matrix where sessions are co-registered.
+        lesions: each lesion of the study as it is in this session; None where it is not there.
+        layer: the lesions that are there, laid on the label map; None where there are none.
         moved_mm: how far the boundary of each structure has moved outwards since the first session.
         scanner: seed of contrasts; sessions on one scanner share it.
         protocol: names of the sequences, in order.
@@ -40,6 +47,8 @@ class Session:
     scanner: int
     protocol: tuple[str, ...]
     moved_mm: Mapping[str, float] = field(default_factory=dict)
+    lesions: tuple[SyntheticLesion | None, ...] = ()
+    layer: Layer | None = None
 
 
 def draw_sessions(
@@ -99,3 +108,23 @@ def draw_sessions(
         )
     room = maximum_images // count
     return tuple(replace(session, protocol=session.protocol[:room]) for session in sessions)
+
+
+def with_lesions(
+    sessions: Sequence[Session], anatomy: Anatomy, chance: Chance, kinds: Sequence[str] | None = None
+) -> tuple[Session, ...]:
+    """The same sessions of a head that has lesions.
+
+    Args:
+        kinds: names of `kinds.json` to draw from; by their weights where None.
+    """
+    subject = sessions[0].scene.subject
+    days = [date.fromisoformat(session.visit) for session in sessions]
+    intervals = [(later - earlier).days for earlier, later in pairwise(days)]
+    histories = draw_histories(subject, anatomy, intervals, chance, kinds)
+    result = []
+    for session in sessions:
+        lesions = tuple(history[session.number] for history in histories)
+        present = [lesion for lesion in lesions if lesion is not None]
+        result.append(replace(session, lesions=lesions, layer=Layer.of(present, subject) if present else None))
+    return tuple(result)

@@ -24,12 +24,17 @@ from vp_train.synthesis.appearance import draw_appearance
 from vp_train.synthesis.artefacts import average, corrupted
 from vp_train.synthesis.chance import Chance
 from vp_train.synthesis.grids import Parts, places_in, voxels_on
+from vp_train.synthesis.lesions.anatomy import Anatomy
+from vp_train.synthesis.pathology import painted
 from vp_train.synthesis.planning import Scan, StudyPlan, StudySettings, plan_study
-from vp_train.synthesis.regions import members, region_mask, scene_points
+from vp_train.synthesis.regions import Region, is_pathology, lesions_of, members, region_of, scene_points
 from vp_train.synthesis.scene import Image, parts_of
 from vp_train.synthesis.sessions import Session
 from vp_train.synthesis.sparsify import Grid, Presence, sparsify
-from vp_train.tasks.scene import Scene
+from vp_train.tasks.scene import Lesion, Scene
+
+Named = str | Lesion
+"""What may be asked for: a region by its name, or a lesion of the scene."""
 
 SAMPLED_POINTS = 20000
 """Voxels of a region that are looked for in a scene to find where it lies."""
@@ -58,23 +63,45 @@ class SyntheticStudy:
 
         Args:
             region: a structure (`left hippocampus`; both sides for `hippocampus`), `brain`, a structure that the
-                ontology puts together, or `white matter lesion`.
+                ontology puts together; or a pathology (`infarct`, `mass`, `edema`): all lesions that are one, or their
+                components of this name.
 
         Raises:
-            ValueError: the label maps have no such region.
+            ValueError: there is no such region.
         """
-        session = self.plan.sessions[self.plan.scans[volume].session]
-        return self.share(volume, _mask(session, self.plan.labels, region))
+        return self._share(volume, region_of(self._session(volume), self.plan.labels, region))
 
-    def share(self, volume: int, mask: torch.Tensor) -> torch.Tensor:
-        """(w, h, d) share of each voxel of a volume that a bool mask (w, h, d) of the label map fills."""
-        return _share(mask, self.places[volume], self.parts[volume])
+    def lesion_target(self, volume: int, lesions: Sequence[Lesion], component: str = "") -> torch.Tensor:
+        """(w, h, d) share of each voxel of a volume that lesions of `scene.lesions` fill, or a component of theirs; as
+        they are in the volume's session: nothing of one that was not there yet.
+
+        Raises:
+            ValueError: one of them is none of the scene's.
+        """
+        numbers = self.plan.known(lesions)
+        return self._share(volume, lesions_of(self._session(volume), self.plan.labels, numbers, component))
+
+    def _session(self, volume: int) -> Session:
+        return self.plan.sessions[self.plan.scans[volume].session]
+
+    def _share(self, volume: int, region: Region) -> torch.Tensor:
+        return average(region.at(self.places[volume]).float(), self.parts[volume])
+
+    def middle(self, session: int, region: str) -> NDArray[np.float64]:
+        """(3,) mean place of a region in a session, mm of the study's world; of the whole brain where it is absent."""
+        moment = self.plan.sessions[session]
+        points = _points(region_of(moment, self.plan.labels, region))
+        if not len(points):
+            points = _points(region_of(moment, self.plan.labels, "brain"))
+        mean = points.double().mean(dim=0).cpu().numpy()
+        result: NDArray[np.float64] = moment.pose[:3, :3] @ mean + moment.pose[:3, 3]
+        return result
 
     def volume_mm3(self, session: int, region: str, spacing_mm: float = 1.0) -> float:
         """True volume of a region in a session, counted at `spacing_mm`, whatever the images show of it."""
         moment = self.plan.sessions[session]
-        mask = _mask(moment, self.plan.labels, region)
-        points = _points(moment, mask)
+        wanted = region_of(moment, self.plan.labels, region)
+        points = _points(wanted)
         if not len(points):
             return 0.0
         low = points.amin(dim=0).cpu().numpy().astype(np.float64) - 3.0
@@ -83,7 +110,7 @@ class SyntheticStudy:
         world[:3, 3] = low
         w, h, d = (int(np.ceil(size)) + 1 for size in (high - low) / spacing_mm)
         places = _places(replace(moment, pose=np.eye(4)), (w, h, d), world, (1, 1, 1))
-        return float(mask.flatten()[places].sum()) * spacing_mm**3
+        return float(wanted.at(places).sum()) * spacing_mm**3
 
 
 def draw_study(
@@ -91,30 +118,32 @@ def draw_study(
     labels: Labels,
     chance: Chance,
     settings: StudySettings | None = None,
-    keep: Sequence[str] = (),
+    keep: Sequence[Named] = (),
+    anatomy: Anatomy | None = None,
 ) -> SyntheticStudy:
     """A study of a subject, on the device of its label map, as `chance` is.
 
     Args:
-        keep: regions that sparsification must not lose and masking not hide.
+        anatomy: of the subject, on the same device; without it there are no lesions.
+        keep: regions and lesions that sparsification must not lose and masking not hide.
     """
-    return render_study(plan_study(subject, labels, chance, settings or StudySettings()), keep)
+    return render_study(plan_study(subject, labels, chance, settings or StudySettings(), anatomy), keep)
 
 
-def render_study(plan: StudyPlan, keep: Sequence[str] = ()) -> SyntheticStudy:
+def render_study(plan: StudyPlan, keep: Sequence[Named] = ()) -> SyntheticStudy:
     """The images of a plan; the same for the same plan and regions.
 
     Args:
-        keep: regions that sparsification must not lose and masking not hide.
+        keep: regions (as `SyntheticStudy.target` takes them) and lesions of the scene that sparsification must not lose
+            and masking not hide.
 
     Raises:
-        ValueError: a region is none of the label maps.
+        ValueError: there is no such region.
     """
     chance = Chance.seeded(plan.seed)
-    grids = []
-    for number, grid in enumerate(plan.grids):
-        session = plan.sessions[next(scan.session for scan in plan.scans if scan.grid == number)]
-        grids.append(replace(grid, kept=tuple(_presence(session, plan.labels, region) for region in keep)))
+    spared = [[_presence(region) for region in _regions(plan, session, keep)] for session in plan.sessions]
+    of_grid = {scan.grid: scan.session for scan in plan.scans}
+    grids = [replace(grid, kept=tuple(spared[of_grid[number]])) for number, grid in enumerate(plan.grids)]
     grids = sparsify(grids, plan.settings.budget_voxels, plan.settings.sparsified, chance)
     images, places, parts = [], [], []
     where: dict[int, torch.Tensor] = {}
@@ -129,7 +158,18 @@ def render_study(plan: StudyPlan, keep: Sequence[str] = ()) -> SyntheticStudy:
     return SyntheticStudy(plan.scene, tuple(images), plan, tuple(places), tuple(parts))
 
 
-def _render(plan: StudyPlan, scan: Scan, grid: Grid, places: torch.Tensor, parts: Parts, keep: Sequence[str]) -> Image:
+def _regions(plan: StudyPlan, session: Session, keep: Sequence[Named]) -> list[Region]:
+    return [
+        region_of(session, plan.labels, one)
+        if isinstance(one, str)
+        else lesions_of(session, plan.labels, plan.known([one]))
+        for one in keep
+    ]
+
+
+def _render(
+    plan: StudyPlan, scan: Scan, grid: Grid, places: torch.Tensor, parts: Parts, keep: Sequence[Named]
+) -> Image:
     session, labels = plan.sessions[scan.session], plan.labels
     subject = session.scene.subject
     device = subject.labels.device
@@ -137,17 +177,24 @@ def _render(plan: StudyPlan, scan: Scan, grid: Grid, places: torch.Tensor, parts
     nothing = torch.zeros(0, *grid.shape, device=device)
     if scan.corrupted:
         return Image(Placed(corrupted(grid.shape, chance)[None, None], grid.world), nothing, "corrupted")
+    layer = session.layer
     found = labels.plain.to(device)[subject.labels.flatten()[places].to(torch.int32)]
     if session.scene.deformation.mirrored:
         found = labels.swap.to(device)[found]
-    signal, diffusion = fine_signal(found, draw_appearance(labels, scan.sequence.kind, scan.contrast), chance)
+    appearance = draw_appearance(labels, scan.sequence.kind, scan.contrast)
+    signal, diffusion = fine_signal(found, appearance, chance)
     hidden = scan.hidden.clone()
     for region in keep:
-        hidden[list(members(labels, region))] = False
+        if isinstance(region, str) and not is_pathology(region):
+            hidden[list(members(labels, region))] = False
+    seen = ~hidden.to(device)[found]
+    if layer is not None:
+        signal, diffusion = painted(signal, diffusion, layer, places, appearance, scan.b_value)
+        seen |= layer.codes.labels.flatten()[places] > 0
     image = measured(
         signal,
         diffusion,
-        ~hidden.to(device)[found],
+        seen,
         scan.sequence.kind,
         scan.b_value,
         parts,
@@ -165,25 +212,17 @@ def _places(session: Session, shape: Shape, world: World, parts: Parts) -> torch
     return places_in(subject, voxels_on(session.scene.deformation, shape, in_scene, parts, subject.labels.device))
 
 
-def _share(mask: torch.Tensor, places: torch.Tensor, parts: Parts) -> torch.Tensor:
-    return average(mask.flatten()[places].float(), parts)
-
-
-def _mask(session: Session, labels: Labels, region: str) -> torch.Tensor:
-    return region_mask(session.scene, labels, region)
-
-
-def _points(session: Session, mask: torch.Tensor) -> torch.Tensor:
-    """(n, 3) scene mm of at most `SAMPLED_POINTS` voxels of a mask of the label map."""
-    indices = mask.nonzero()
+def _points(region: Region) -> torch.Tensor:
+    """(n, 3) scene mm of at most `SAMPLED_POINTS` voxels of a region."""
+    indices = region.voxels()
     stride = -(-len(indices) // SAMPLED_POINTS)
-    return scene_points(session.scene, indices[::stride] if stride > 1 else indices)
+    return scene_points(region.session.scene, indices[::stride] if stride > 1 else indices)
 
 
-def _presence(session: Session, labels: Labels, region: str) -> Presence:
+def _presence(region: Region) -> Presence:
     """How much of the voxels of a grid a region fills, measured where it lies."""
-    mask = _mask(session, labels, region)
-    points = _points(session, mask).cpu().numpy().astype(np.float64) @ session.pose[:3, :3].T + session.pose[:3, 3]
+    session = region.session
+    points = _points(region).cpu().numpy().astype(np.float64) @ session.pose[:3, :3].T + session.pose[:3, 3]
 
     def measure(shape: Shape, world: World) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         nowhere = np.zeros(0, np.float32), np.zeros((0, 3), np.int64)
@@ -196,7 +235,8 @@ def _presence(session: Session, labels: Labels, region: str) -> Presence:
             return nowhere
         w, h, d = (int(size) for size in high - low)
         parts = parts_of(spacing(world).tolist())
-        found = _share(mask, _places(session, (w, h, d), cropped_world(world, low.tolist()), parts), parts)
+        places = _places(session, (w, h, d), cropped_world(world, low.tolist()), parts)
+        found = average(region.at(places).float(), parts)
         where = found.nonzero()
         shares: NDArray[np.float32] = found[where[:, 0], where[:, 1], where[:, 2]].cpu().numpy()
         return shares, where.cpu().numpy() + low
