@@ -158,6 +158,8 @@ def scene_points(scene: Scene, indices: torch.Tensor) -> torch.Tensor:
 
     Newton's method with the affine part of the deformation alone: displacements are smooth.
     """
+    if not len(indices):
+        return indices.float()
     deformation = scene.deformation
     matrix = deformation.matrix.clone()
     matrix[:, 0] *= -1.0 if deformation.mirrored else 1.0
