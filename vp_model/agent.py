@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from llguidance import LLTokenizer
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from vp_model.checkpoint import (
@@ -34,9 +32,11 @@ from vp_model.program.inspection import Inspection, inspect_program
 from vp_model.program.results import build_outcome
 from vp_model.program.vocabulary import REFUSALS
 from vp_model.vision.config import config_from_dict
-from vp_model.vision.inference import FeatureCache, encode_volumes, recalibrated, segment_volumes
-from vp_model.vision.mirrored import MirroredViews, load_conditions, segment_averaged
+from vp_model.vision.device import find_device
+from vp_model.vision.inference import FeatureCache
+from vp_model.vision.mirrored import MirroredViews, load_conditions
 from vp_model.vision.network import VisionNetwork
+from vp_model.vision.sight import Sight
 from vp_model.vision.weights import load_vision
 from vp_model.volume import Volume
 
@@ -57,7 +57,10 @@ class Plan:
 
 
 class Agent:
-    """α and m with their environment. Holds weights only: runs do not influence each other."""
+    """α and m with their environment. Holds weights only: runs do not influence each other.
+
+    α stays on the CPU, where a token takes less time than a launch on an accelerator would; m is where `load` put it.
+    """
 
     def __init__(
         self,
@@ -66,12 +69,14 @@ class Agent:
         tokenizer: Tokenizer,
         vision: VisionNetwork,
         conditions: Mapping[str, torch.Tensor] | None = None,
+        memory_bytes: int | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self._language = language
         self._tokenizer = tokenizer
         self._vision = vision
         self._conditions = conditions
+        self._memory_bytes = memory_bytes
         self._thresholds = {structure.region: structure.threshold for structure in checkpoint.structures}
         self._names = checkpoint.served
         self._constraint: LLTokenizer = make_constraint(tokenizer)
@@ -83,24 +88,27 @@ class Agent:
         }
 
     @classmethod
-    def load(cls, folder: Path | None = None, device: str = "cpu") -> Agent:
+    def load(cls, folder: Path | None = None, device: str = "cpu", memory_bytes: int | None = None) -> Agent:
         """The agent of a checkpoint folder; None: the bundled one.
 
+        Args:
+            device: where m computes: `cpu`, `cuda`, `cuda:1`, …, or `auto`, which is `cuda` where there is one.
+            memory_bytes: for features of m; larger images go through in slabs. None: see `default_memory`.
+
         Raises:
-            CheckpointError: the folder is no checkpoint, or its parts do not fit each other.
+            CheckpointError: the folder is no checkpoint, its parts do not fit each other, or the device is not there.
         """
-        if device != "cpu":
-            raise CheckpointError(f"The device {device!r} is not supported yet: use cpu.")
+        place = find_device(device)
         checkpoint = open_checkpoint(folder)
         try:
             tokenizer = load_tokenizer(checkpoint.folder / TOKENIZER_FILE)
             language = load_language(checkpoint.language, checkpoint.folder, tokenizer.get_vocab_size())
-            vision = load_vision(config_from_dict(checkpoint.vision), checkpoint.folder)
+            vision = load_vision(config_from_dict(checkpoint.vision), checkpoint.folder).to(place)
             conditions = load_conditions(checkpoint.folder / CONDITIONS_FILE) if checkpoint.mirrored else None
         except (TypeError, RuntimeError, ValueError, FileNotFoundError) as error:
             first = str(error).splitlines()[0]
             raise CheckpointError(f"The checkpoint {checkpoint.folder.name} does not fit together: {first}") from error
-        return cls(checkpoint, language, tokenizer, vision, conditions)
+        return cls(checkpoint, language, tokenizer, vision, conditions, memory_bytes)
 
     @property
     def identity(self) -> ModelIdentity:
@@ -123,8 +131,23 @@ class Agent:
         status: Status = "refused" if reason else "answered"
         return Plan(status, reason, inspection.task, inspection.structures, code)
 
-    def run(self, prompt: str, volumes: Sequence[Volume], progress: Progress | None = None) -> Outcome:
+    def sight(self, volumes: Sequence[Volume]) -> Sight:
+        """m on a set of volumes, for several prompts about them: what does not depend on φ is computed once."""
+        cache = FeatureCache(memory_bytes=self._memory_bytes)
+        views = None if self._conditions is None else MirroredViews(self._conditions)
+        return Sight(self._vision, {volume.name: volume for volume in volumes}, self._thresholds, cache, views)
+
+    def run(
+        self,
+        prompt: str,
+        volumes: Sequence[Volume],
+        progress: Progress | None = None,
+        sight: Sight | None = None,
+    ) -> Outcome:
         """Answers a prompt on volumes named `v1`, `v2`, … in order of session.
+
+        Args:
+            sight: of these volumes, where an earlier prompt about them left one.
 
         Returns:
             The outcome: answered, refused with a reason, or failed with the program's mistake. Failures of the machine
@@ -135,7 +158,7 @@ class Agent:
         environment = ProgramEnvironment(
             inputs,
             {volume.name: Image(volume.voxels, volume.world) for volume in volumes},
-            _NetworkVision(self._vision, volumes, self._conditions, self._thresholds),
+            sight or self.sight(volumes),
             self._targets,
             experimental=[(item.name, item.side) for item in self.checkpoint.structures if item.experimental],
         )
@@ -196,42 +219,3 @@ def as_input(volume: Volume) -> InputVolume:
         visit=volume.visit.isoformat() if volume.visit else "",
         session=volume.session,
     )
-
-
-class _NetworkVision:
-    """m as programs see it; what does not depend on φ is computed once for a set of volumes."""
-
-    def __init__(
-        self,
-        network: VisionNetwork,
-        volumes: Sequence[Volume],
-        conditions: Mapping[str, torch.Tensor] | None,
-        thresholds: Mapping[str, float],
-    ) -> None:
-        self._network = network
-        self._volumes = {volume.name: volume for volume in volumes}
-        self._cache = FeatureCache()
-        self._thresholds = thresholds
-        self._views = None if conditions is None else MirroredViews(conditions)
-
-    def segment(
-        self, name: str, volumes: Sequence[str], modulations: NDArray[np.float32]
-    ) -> Mapping[str, NDArray[np.float32]]:
-        members = [self._volumes[volume] for volume in volumes]
-        phi = torch.from_numpy(modulations)[None]
-        if self._views is None:
-            found = segment_volumes(self._network, members, phi, self._cache)
-        else:
-            found = segment_averaged(self._network, members, name, phi, self._views, self._cache)
-        threshold = self._thresholds.get(name, 0.5)
-        return {
-            volume: recalibrated(probability[0], threshold).numpy()
-            for volume, probability in zip(volumes, found, strict=True)
-        }
-
-    def encode(self, volumes: Sequence[str], modulations: NDArray[np.float32]) -> NDArray[np.float32]:
-        members = [self._volumes[volume] for volume in volumes]
-        encoded: NDArray[np.float32] = encode_volumes(
-            self._network, members, torch.from_numpy(modulations), self._cache
-        ).numpy()
-        return encoded

@@ -31,6 +31,7 @@ PromptArgument = Annotated[str, typer.Argument(help="What to do, in plain langua
 DatesOption = Annotated[str, typer.Option(help="Acquisition date of each volume, YYYY-MM-DD, separated by commas.")]
 KindsOption = Annotated[str, typer.Option(help=f"Sequence type of each volume: {', '.join(KINDS)}.")]
 CheckpointOption = Annotated[Path | None, typer.Option(help="A checkpoint folder; the bundled one by default.")]
+DeviceOption = Annotated[str, typer.Option(help="Where the vision network computes: cpu, cuda, cuda:0 or auto.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -42,6 +43,7 @@ def run(
     dates: DatesOption = "",
     kinds: KindsOption = "",
     checkpoint: CheckpointOption = None,
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Answers a prompt on NIfTI volumes: masks on each input's grid, measurements, words, an overlay picture."""
@@ -68,7 +70,7 @@ def run(
         volumes.append(volume.named(f"v{number}"))
         files[f"v{number}"] = images[index]
     try:
-        outcome = Agent.load(checkpoint).run(prompt, volumes)
+        outcome = Agent.load(checkpoint, device).run(prompt, volumes)
     except CheckpointError as error:
         _stop(str(error), FAILED)
     out.mkdir(parents=True, exist_ok=True)

@@ -146,6 +146,7 @@ class ComputeSection(_Section):
     threads: int = Field(default=0, ge=0)
     """CPU threads of the compute process; 0: all cores."""
     device: str = "cpu"
+    """Where the vision network computes: `cpu`, `cuda`, `cuda:0` or `auto`."""
     time_limit_seconds: float = Field(default=1800, gt=0)
     memory_limit_gb: float = Field(default=12, gt=0)
     output_limit_gb: float = Field(default=8, gt=0)

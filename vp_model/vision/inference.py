@@ -6,6 +6,7 @@ with the same result.
 
 from __future__ import annotations
 
+import resource
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ MAXIMUM_LOGITS = 64_000_000
 """Logits computed at once (256 MB); more conditions go through in turns."""
 DEFAULT_MEMORY_BYTES = 6_000_000_000
 """For features of m, on a CPU; images, masks and the program come on top."""
+LIMITED_SHARE = 0.5
+"""Of the memory that the process may have at all, where it is limited (RLIMIT_DATA)."""
 CUDA_SHARE = 0.7
 """Of a GPU's free memory, that features may take."""
 
@@ -99,7 +102,8 @@ def default_memory(network: VisionNetwork) -> int:
     device = next(network.parameters()).device
     if device.type == "cuda":
         return int(CUDA_SHARE * torch.cuda.mem_get_info(device)[0])
-    return DEFAULT_MEMORY_BYTES
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    return DEFAULT_MEMORY_BYTES if limit < 0 else min(DEFAULT_MEMORY_BYTES, int(LIMITED_SHARE * limit))
 
 
 def dense_bytes(config: VisionConfig, volumes: Sequence[Placed]) -> int:

@@ -1,4 +1,4 @@
-"""From a Volume to what m reads, and back (paper B.2): RAS, intensities in [0, 1], the head cut out, working spacing.
+"""From a Volume to what m reads, and back (paper B.2): RAS, intensities in [0, 1], the crop, working spacing.
 
 Axes are only permuted and flipped, never rotated: an oblique or sheared matrix stays what it was, expressed for the new
 order of axes. Every step is kept, so that probabilities return to exactly the grid they came from.
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from vp_model.geometry import Placed, Shape, World, cropped_world, scaled_world, spacing
+from vp_model.imaging.cranium import box_around, cranial_bounds
+from vp_model.imaging.intensity import Image
 from vp_model.volume import Volume
 
 CT_WINDOW_HU = (-30.0, 100.0)
@@ -23,7 +25,11 @@ FOREGROUND = 0.04
 """Share of the highest intensity below which a voxel counts as empty."""
 HIGH_PERCENTILE = 99.5
 MARGIN_MM = 10.0
-"""Room left around the head. The paper leaves 20 mm around the cranial cavity, for which the skin is about halfway."""
+"""Room left around the head where the cranial cavity cannot be made out: the skin is about halfway between the cavity
+and its margin.
+"""
+LEAST_CAVITY_MM = (110.0, 140.0)
+"""Left-right and front-back: what is smaller is part of a cavity, whose height cannot be told from its length."""
 HEAD_HEIGHT_MM = 185.0
 """Below the vertex nothing of the brain is expected: the neck is cut off there."""
 AIR_HU = -500.0
@@ -95,6 +101,23 @@ def head_box(image: NDArray[np.float32], world: World) -> tuple[Shape, Shape]:
     return (int(low[0]), int(low[1]), int(low[2])), (int(high[0]), int(high[1]), int(high[2]))
 
 
+def crop_box(
+    voxels: NDArray[np.float32], image: NDArray[np.float32], world: World, kind: str = "unknown"
+) -> tuple[Shape, Shape]:
+    """(first, one past last) index of what m looks at: 20 mm around the cranial cavity (paper, B.2); where it cannot be
+    made out (slabs, phase images, children), the head.
+
+    Args:
+        voxels: RAS, in stored units.
+        image: the same, normalised.
+    """
+    bounds = cranial_bounds(Image(voxels, world), kind)
+    if bounds is None or any(b - a < least for a, b, least in zip(*bounds, LEAST_CAVITY_MM, strict=False)):
+        return head_box(image, world)
+    (i, j, k), (w, h, d) = box_around(Image(voxels, world), bounds)
+    return (i, j, k), (i + w, j + h, k + d)
+
+
 def reduce_to(image: torch.Tensor, world: World, working_mm: float | None) -> Placed:
     """(1, 1, w, h, d) reduced along the axes that are finer than `working_mm`: each new voxel is the mean of what it
     covers (area weighting), other axes stay as they are.
@@ -132,9 +155,10 @@ def prepare(volume: Volume, working_mm: float | None) -> Prepared:
     """
     if volume.features.shape[0] != 1:
         raise ValueError(f"m reads images of one feature, this volume has {volume.features.shape[0]}: choose one.")
-    voxels, world = to_ras(volume.voxels, volume.world)
-    image = normalise(voxels.astype(np.float32), volume.kind)
-    low, high = head_box(image, world)
+    turned, world = to_ras(volume.voxels, volume.world)
+    voxels = turned.astype(np.float32, copy=False)
+    image = normalise(voxels, volume.kind)
+    low, high = crop_box(voxels, image, world, volume.kind)
     cut = np.ascontiguousarray(image[low[0] : high[0], low[1] : high[1], low[2] : high[2]])
     placed = reduce_to(torch.from_numpy(cut)[None, None], cropped_world(world, low), working_mm)
     return Prepared(placed, volume.shape, volume.world)

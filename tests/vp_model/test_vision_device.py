@@ -1,0 +1,56 @@
+"""m computes where it is told to, or says why it cannot."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vp_model.agent import Agent
+from vp_model.checkpoint import CheckpointError
+from vp_model.vision.device import find_device
+
+
+def test_the_cpu_is_always_there() -> None:
+    assert find_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:first", "", "meta"])
+def test_what_is_no_device_is_refused_with_those_that_may_be_given(name: str) -> None:
+    with pytest.raises(CheckpointError, match="give cpu, cuda, cuda:0 or auto"):
+        find_device(name)
+
+
+def test_a_gpu_that_is_not_there_is_refused_before_weights_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(CheckpointError, match="'cuda:1' is not there"):
+        Agent.load(device="cuda:1")
+
+
+def test_a_gpu_beyond_the_last_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert find_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(CheckpointError, match="the last is cuda:1"):
+        find_device("cuda:2")
+
+
+@pytest.mark.parametrize(("present", "expected"), [(True, "cuda"), (False, "cpu")])
+def test_auto_takes_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch, present: bool, expected: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: present)
+    assert find_device("auto").type == expected
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+def test_a_gpu_finds_what_the_cpu_finds() -> None:
+    from dataclasses import replace
+
+    from tests.vp_model.test_vision import ISOTROPIC, SMALL, conditions, network
+    from vp_model.vision.inference import segment_volumes
+    from vp_model.volume import Volume
+
+    volume = Volume(torch.rand(1, 24, 22, 20), ISOTROPIC)
+    built = network(replace(SMALL, working_spacing_mm=None))
+    expected = segment_volumes(built, [volume], conditions(2, 1))[0]
+    found = segment_volumes(built.to("cuda"), [volume], conditions(2, 1))[0]
+    assert found.device.type == "cpu"
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
