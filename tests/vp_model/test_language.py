@@ -140,6 +140,14 @@ def test_what_the_prompt_does_not_name_is_refused(prompt: str, structure: str, s
     assert said in (ungrounded(prompt, [(structure, side)], ONTOLOGY, KNOWN) or "")  # type: ignore[list-item]
 
 
+def test_anatomy_that_helps_with_a_lesion_does_not_stand_for_anatomy_that_was_named() -> None:
+    lesion, near = ("white matter lesion", ""), ("cerebral white matter", "left")
+    known = (*KNOWN, "cerebral white matter")
+    assert ungrounded("in which hemisphere is the lesion?", [lesion, near], ONTOLOGY, known) is None  # type: ignore[list-item]
+    said = ungrounded("how far is the lesion from the lateral ventricle?", [lesion, near], ONTOLOGY, known)  # type: ignore[list-item]
+    assert said is not None and "names the lateral ventricle" in said
+
+
 @given(st.text(max_size=200))
 @settings(max_examples=100)
 def test_grounding_never_fails_on_any_prompt(prompt: str) -> None:

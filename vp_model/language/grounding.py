@@ -18,6 +18,8 @@ ALIKE = 0.82
 """Share of letters in order at which a mistyped term is still recognised."""
 NEED_NO_NAME = frozenset({"brain"})
 """What a prompt may ask for without naming it: the skull is stripped by keeping the brain."""
+HOLDS_LESIONS = "cerebral white matter"
+"""Named to say where a lesion lies; a program finds deep white matter by what lies around it."""
 SIDE_WORDS = {"left": frozenset({"left", "l", "lt", "lefts", "lft"}), "right": frozenset({"right", "r", "rt", "rgt"})}
 BOTH_WORDS = frozenset(
     {"both", "bilateral", "bilaterally", "other", "asymmetry", "sides", "each", "either", "two", "contralateral"}
@@ -48,7 +50,28 @@ def ungrounded(
                 return f"The prompt was understood as asking for the {side} {name}, but it names the other side."
         elif name not in NEED_NO_NAME and not (helped and ontology.structures[name].kind == "anatomy"):
             return f"The prompt was understood as asking for the {name}, but it does not name it."
+    overlooked = _overlooked(mentioned, {name for name, _ in structures}, ontology, known) if helped else ""
+    if overlooked:
+        return f"The prompt names the {overlooked}, but it was understood without it."
     return None
+
+
+def _overlooked(mentioned: Collection[str], used: Collection[str], ontology: Ontology, known: Collection[str]) -> str:
+    """A structure that the prompt names and a program passes over in favour of one that it does not name, or `""`."""
+    anatomy = {name for name in {*mentioned, *used} if ontology.structures[name].kind == "anatomy"}
+    if not anatomy & {*used} - {*mentioned}:
+        return ""
+    for name in sorted(anatomy & {*known} - {*used, *NEED_NO_NAME, HOLDS_LESIONS}):
+        if not any(_related(name, other, ontology) for other in used):
+            return name
+    return ""
+
+
+def _related(name: str, other: str, ontology: Ontology) -> bool:
+    """Whether one is a part of the other, or a narrower concept."""
+    first, second = ontology.structures[name], ontology.structures[other]
+    wider = (ontology.ancestors(name), ontology.ancestors(other))
+    return name in (*second.parts, *wider[1]) or other in (*first.parts, *wider[0])
 
 
 def _other(side: Side) -> Side:
