@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from llguidance import LLTokenizer
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from vp_model.checkpoint import (
@@ -29,8 +31,8 @@ from vp_model.outcome import InputVolume, ModelIdentity, Outcome, Side, Status, 
 from vp_model.program.environment import ProgramEnvironment, Target, initial_known, region_targets
 from vp_model.program.errors import ProgramError
 from vp_model.program.inspection import Inspection, inspect_program
+from vp_model.program.refusals import NOT_UNDERSTOOD, can_find, refusal
 from vp_model.program.results import build_outcome
-from vp_model.program.vocabulary import REFUSALS
 from vp_model.vision.config import config_from_dict
 from vp_model.vision.device import find_device
 from vp_model.vision.inference import FeatureCache
@@ -121,13 +123,13 @@ class Agent:
         """
         known = initial_known(volumes, self._targets)
         writer = self._writer()
-        writer.read(initial_text(prompt, volumes, self._names))
         try:
+            writer.read(initial_text(prompt, volumes, self._names))
             code = writer.write(known).code
             inspection = inspect_program(code, known, self._targets)
         except (DecodingError, ProgramError) as error:
-            return Plan("refused", f"{REFUSALS['not understood']} ({error})", "", (), "")
-        reason = self._refusal(prompt, inspection)
+            return Plan("refused", refusal(NOT_UNDERSTOOD, volumes, self._names, str(error)), "", (), "")
+        reason = self._refusal(prompt, volumes, inspection)
         status: Status = "refused" if reason else "answered"
         return Plan(status, reason, inspection.task, inspection.structures, code)
 
@@ -163,17 +165,19 @@ class Agent:
             experimental=[(item.name, item.side) for item in self.checkpoint.structures if item.experimental],
         )
         writer = self._writer()
-        writer.read(initial_text(prompt, inputs, self._names))
+        state = initial_text(prompt, inputs, self._names)
+        encodings: tuple[NDArray[np.float32], ...] = ()
         steps: list[Step] = []
         for number in range(1, MAXIMUM_STEPS + 1):
             say(f"writing step {number}")
             try:
+                writer.read(state, encodings)
                 written = writer.write(environment.known)
                 inspection = inspect_program(written.code, environment.known, self._targets)
             except (DecodingError, ProgramError) as error:
-                reason = f"{REFUSALS['not understood']} ({error})"
+                reason = refusal(NOT_UNDERSTOOD, inputs, self._names, str(error))
                 return build_outcome(environment, prompt, steps, self.identity, status="refused", reason=reason)
-            reason = self._refusal(prompt, inspection, environment.findings.task)
+            reason = self._refusal(prompt, inputs, inspection, environment.findings.task)
             if reason:
                 steps.append(Step(written.code))
                 return self._refused(environment, prompt, steps, inspection, reason)
@@ -182,27 +186,25 @@ class Agent:
             steps.append(Step(written.code, result.output, result.error))
             if result.error or result.refused or written.final:
                 return build_outcome(environment, prompt, steps, self.identity)
-            writer.read(feedback_text(result.output), result.encodings)
+            state, encodings = feedback_text(result.output), result.encodings
         reason = f"The program did not end within {MAXIMUM_STEPS} steps."
         return build_outcome(environment, prompt, steps, self.identity, status="failed", reason=reason)
 
     def _writer(self) -> Writer:
         return Writer(self._language, self._tokenizer, self._constraint)
 
-    def _refusal(self, prompt: str, inspection: Inspection, task: str = "") -> str:
+    def _refusal(self, prompt: str, volumes: Sequence[InputVolume], inspection: Inspection, task: str = "") -> str:
         """Why the prompt is refused, or an empty text.
 
         Args:
             task: what earlier steps named: a later step need not say it again.
         """
-        possible = f"It can find: {', '.join(sorted(self._names))}."
         if inspection.refusal:
-            reason = REFUSALS[inspection.refusal]
-            return f"{reason} {possible}" if inspection.refusal == "unknown structure" else reason
+            return refusal(inspection.refusal, volumes, self._names)
         if not inspection.task and not task:
-            return REFUSALS["not understood"]
+            return refusal(NOT_UNDERSTOOD, volumes, self._names)
         problem = ungrounded(prompt, inspection.structures, load_ontology(), self._names)
-        return f"{problem} {possible}" if problem else ""
+        return f"{problem} {can_find(self._names)}" if problem else ""
 
     def _refused(
         self, environment: ProgramEnvironment, prompt: str, steps: Sequence[Step], inspection: Inspection, reason: str
