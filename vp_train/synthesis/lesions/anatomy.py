@@ -28,6 +28,8 @@ from vp_train.datasets.maps import Subject, cut_of
 DEEPEST_MM = 255
 SHELL_MM = 3.0
 """Thickness of the space around the brain where a label map has none (no cerebrospinal fluid)."""
+CLOSED_MM = 4
+"""Gaps within the intracranial space up to twice this wide are no surface."""
 RIGHT = 1000
 """Ids of parcels of the right side are this much higher."""
 
@@ -151,9 +153,17 @@ def anatomy_of(subject: Subject, parcels: NDArray[np.integer] | None = None) -> 
     return Anatomy(
         tuple(places),
         torch.from_numpy(place.reshape(compact.shape).astype(np.uint8)),
-        torch.from_numpy(_distance(inside)),
+        torch.from_numpy(_distance(_filled(inside))),
         torch.from_numpy(_distance(~lateral)),
     )
+
+
+def _filled(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Without the gaps (vessels, unlabelled voxels) within it."""
+    around = np.pad(inside, CLOSED_MM, mode="edge")
+    closed = ndimage.binary_fill_holes(ndimage.binary_closing(around, iterations=CLOSED_MM))
+    filled: NDArray[np.bool_] = closed[tuple(slice(CLOSED_MM, -CLOSED_MM) for _ in range(3))] | inside
+    return filled
 
 
 def _distance(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -224,7 +234,7 @@ def load_anatomies(folder: Path, subjects: Sequence[Subject], cache: Path | None
     Raises:
         ValueError: parcels are not on their label map's grid.
     """
-    version = hashlib.sha256(_text().encode()).hexdigest()[:8]
+    version = hashlib.sha256(f"{CLOSED_MM} {_text()}".encode()).hexdigest()[:8]
     found = []
     for subject in subjects:
         kept = None if cache is None else cache / f"{subject.name}_anatomy_{version}.npz"

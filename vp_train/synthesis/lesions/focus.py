@@ -38,6 +38,8 @@ REAL = 0.5
 STRETCH = 0.18
 """Standard deviation of the logarithm of the radii."""
 HALO_ROUGHNESS = 0.3
+FINEST_INNER = 3.0
+"""Voxels of the finest noise of a component's border."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +125,7 @@ def _focus(
     if around:
         wide = brownian_field(shape, middle, [value * reach for value in radii], HALO_ROUGHNESS, chance)
         halo = torch.where(_around(kind, room, origin, shape, centre), wide, halo)
-    inner = [brownian(shape, chance, max(4.0, radius)) for _ in parts[1:]]
+    inner = [brownian(shape, chance, max(4.0, radius), FINEST_INNER) for _ in parts[1:]]
     return Focus(
         origin=origin,
         level=level,

@@ -24,7 +24,8 @@ SMALLEST_COMPONENT = 5
 """Voxels of a component that facts name."""
 RESTRICTED = 0.3
 """Share of a lesion that restricts diffusion, so that the lesion does."""
-CORE_NOISE, RIM_NOISE = 0.25, 0.08
+CORE_NOISE, RIM_NOISE = 0.1, 0.06
+"""How much a component's own noise moves its border, relative to the depth of the lesion."""
 
 
 def grow(focus: Focus, parts: Sequence[Part]) -> torch.Tensor:
