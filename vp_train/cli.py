@@ -16,8 +16,8 @@ import typer
 
 from vp_train.datasets.public.commands import app as data_commands
 from vp_train.experiments.commands import experiment as experiment_command
-from vp_train.synthesis.lesions.commands import lesions as lesions_command
 from vp_train.synthesis.commands import studies as studies_command
+from vp_train.synthesis.lesions.commands import lesions as lesions_command
 from vp_train.tasks.commands import prompts as prompts_command
 
 app = typer.Typer(help="Train and judge VoxelPrompt (offline).", no_args_is_help=True, add_completion=False)
@@ -65,6 +65,26 @@ def language(
 
     conditions = read_conditions(table)
     train_language(out, list(conditions), LanguageRecipe(preset=preset, minutes=minutes, threads=threads), conditions)
+
+
+@app.command()
+def joint(
+    data: Annotated[Path, typer.Option(help="Folder of label maps (synthseg_*_seg.nii.gz).")],
+    out: OutOption,
+    recipe: Annotated[str, typer.Option(help="A bundled joint recipe's name, or a JSON file.")] = "tiny",
+    minutes: MinutesOption = 60.0,
+    begin: Annotated[Path | None, typer.Option("--from", help="Checkpoint folder that a new run begins from.")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="Of a new run (LLaMA-2); else one is learned.")] = None,
+    threads: int | None = None,
+    version: Annotated[str, typer.Option(help="Of the checkpoint that is written.")] = "0.1.0",
+    examples: Annotated[int | None, typer.Option(help="Stop, resumable, after as many.")] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Leave GPUs alone.")] = False,
+) -> None:
+    """Trains α and m together on executed target programs; under torchrun or accelerate launch, in parallel."""
+    from vp_train.joint.recipe import find_joint_recipe
+    from vp_train.joint.run import train_joint
+
+    train_joint(find_joint_recipe(recipe), data, out, minutes, begin, tokenizer, threads, version, examples, cpu)
 
 
 @app.command()

@@ -43,7 +43,14 @@ VISION: dict[str, Any] = {
 }
 LANGUAGE: dict[str, Any] = {"layers": 2, "hidden_size": 32, "linear_size": 48, "heads": 2, "encoding_size": 6}
 STUDIES = StudySettings(
-    finest_mm=5.0, several=0.0, maximum_images=3, budget_voxels=6000, tilted=False, masked=0.0, corrupted=0.0
+    finest_mm=5.0,
+    several=0.0,
+    maximum_images=3,
+    lesioned=0.0,
+    budget_voxels=6000,
+    tilted=False,
+    masked=0.0,
+    corrupted=0.0,
 )
 RECIPE = JointRecipe(
     name="tiny",
@@ -74,7 +81,7 @@ def tokenizer() -> Tokenizer:
 
 
 def source(recipe: JointRecipe = RECIPE, regions: Sequence[str] = REGIONS) -> Source:
-    return Source([head()], regions, tokenizer(), recipe, 2048)
+    return Source([(head(), None)], regions, tokenizer(), recipe, 2048)
 
 
 def state(recipe: JointRecipe = RECIPE) -> JointState:
@@ -104,10 +111,10 @@ class LesionedStudy:
     def images(self) -> tuple[Image, ...]:
         return self.plain.images
 
-    def target(self, volume: int, region: str, /) -> torch.Tensor:
+    def target(self, volume: int, region: str) -> torch.Tensor:
         return self.plain.target(volume, region)
 
-    def lesion_target(self, volume: int, lesions: Sequence[Lesion], component: str = "", /) -> torch.Tensor:
+    def lesion_target(self, volume: int, lesions: Sequence[Lesion], component: str = "") -> torch.Tensor:
         share = self.plain.target(volume, "left hippocampus")
         return share * 0.5 if component else share
 

@@ -60,8 +60,10 @@ def read(text: str) -> tuple[int, ...]:
 
 
 @pytest.mark.requirement("Dice of the masks trains α through φ (3.1)")
-def test_gradient_of_the_segmentation_loss_reaches_the_decoder_of_alpha() -> None:
-    model = joint_runs.awake(joint_runs.state()).model
+@pytest.mark.parametrize("conditioning", ["all", "decoder", "readout"])
+def test_gradient_of_the_segmentation_loss_reaches_the_decoder_of_alpha(conditioning: str) -> None:
+    recipe = replace(joint_runs.RECIPE, vision={**joint_runs.VISION, "conditioning": conditioning})
+    model = joint_runs.awake(joint_runs.state(recipe)).model
     logits = model.answer(with_masks()).logits[0][0]
     decoder = model.language.decoder.layers[0].mlp.up_proj.weight
     found = torch.autograd.grad(logits.sum(), [decoder, model.language.condition.weight])

@@ -1,4 +1,4 @@
-"""Training of the vision network: what a step does, resuming, export, the joint step."""
+"""Training of the vision network: what a step does, resuming, export."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ from torch.nn import functional
 from tests.vp_train.heads import head
 from vp_model.vision import config as vision_config
 from vp_model.vision.config import VisionConfig
-from vp_model.vision.network import VisionNetwork
 from vp_model.vision.weights import load_vision
 from vp_train.datasets.labels import load_labels
 from vp_train.training import vision
 from vp_train.training.condition import ConditionTable
 from vp_train.training.examples import draw_example
-from vp_train.training.joint import Emitted, JointExample, joint_step
 from vp_train.training.loss import segmentation_loss, soft_dice, whole_map_loss
 from vp_train.training.recipe import Recipe, Scale, bundled_recipe, read_recipe
 from vp_train.training.vision import (
@@ -177,43 +175,6 @@ def test_absent_structure_does_not_count_in_dice_but_is_pushed_away() -> None:
     assert float(dice) == pytest.approx(0.8, abs=1e-3)
     assert logits.grad is not None
     assert float(logits.grad[1].min()) > 0
-
-
-@pytest.mark.parametrize("conditioning", ["all", "decoder", "readout"])
-def test_joint_step_carries_the_gradient_of_dice_into_the_language_model(conditioning: str) -> None:
-    """A stand-in for α: one linear layer from a prompt's features to φ."""
-    torch.manual_seed(0)
-    network = VisionNetwork(replace(TINY, conditioning=conditioning))  # type: ignore[arg-type]
-    for name, parameter in network.named_parameters():
-        if "expand" in name:
-            torch.nn.init.normal_(parameter, std=0.2)
-    alpha = torch.nn.Linear(3, 32)
-    before = alpha.weight.detach().clone()
-    images, _ = draw_example([head()], replace(RECIPE, several=0.0), 1)
-    example = JointExample(images, [images[0].targets[[0, 10]]])
-    prompt = torch.randn(2, 1, 3)
-
-    def emit() -> Emitted:
-        return Emitted(torch.zeros(()), torch.nn.functional.silu(alpha(prompt)))
-
-    optimizer = torch.optim.Adam([*network.parameters(), *alpha.parameters()], lr=1e-3)
-    losses = joint_step(network, [(example, emit), (example, emit)], optimizer)
-    assert 0.0 <= losses.dice <= 1.0
-    assert losses.total == pytest.approx(0.1 * (1 - losses.dice), abs=1e-4)
-    assert float((alpha.weight.detach() - before).abs().max()) > 0
-
-
-def test_joint_step_refuses_targets_of_other_calls() -> None:
-    network = VisionNetwork(TINY)
-    images, _ = draw_example([head()], replace(RECIPE, several=0.0), 1)
-    phi = torch.zeros(2, 1, 32, requires_grad=True)
-    optimizer = torch.optim.SGD([phi], lr=0.1)
-    with pytest.raises(ValueError, match="same calls"):
-        joint_step(
-            network,
-            [(JointExample(images, [images[0].targets[:1]]), lambda: Emitted(torch.zeros(()), phi))],
-            optimizer,
-        )
 
 
 def test_condition_table_has_a_vector_for_each_target() -> None:

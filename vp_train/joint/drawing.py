@@ -9,22 +9,27 @@ from functools import cached_property, partial
 
 from tokenizers import Tokenizer
 
+from vp_model.ontology import load_ontology
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import Subject
 from vp_train.joint.examples import JointExample, build_example
 from vp_train.joint.recipe import JointRecipe
-from vp_train.joint.studies import rendered
 from vp_train.synthesis.chance import Chance
-from vp_train.synthesis.planning import plan_study
+from vp_train.synthesis.lesions.anatomy import Anatomy
+from vp_train.synthesis.lesions.kinds import load_kinds
+from vp_train.synthesis.planning import StudyPlan, plan_study
+from vp_train.synthesis.study import render_study
 from vp_train.tasks.context import Context, make_context
 from vp_train.tasks.described import described_example
 from vp_train.tasks.registry import TASKS
 from vp_train.tasks.scene import SEVERAL_VISITS, Example, Scene
 
+LESION_OF_LABELS = "white matter lesion"
+"""Target of the label table that only a lesion can fill."""
 SEED_STRIDE = 1_000_003
 VALIDATION_SEED = 500_000_009
 ATTEMPTS = 50
-ABSENT_LESIONS = 0.05
+ABSENT_LESIONS = 0.15
 """Share of examples in which a program may look for lesions that the study does not show."""
 REFUSED_FOR_THE_STUDY = ('refuse("missing session")', 'refuse("missing image")')
 STAYS_REFUSED = 0.25
@@ -46,12 +51,13 @@ class Source:
     """What examples are drawn from.
 
     Attributes:
+        people: subjects to draw studies of, each with its anatomy, without which it has no lesions.
         regions: what the weights learn to find (`left hippocampus`, `brainstem`, `glioma`…).
         positions: longest sequence that α reads.
         validation: subjects and seeds that training never sees; the reading of prompts is whole.
     """
 
-    subjects: Sequence[Subject]
+    people: Sequence[tuple[Subject, Anatomy | None]]
     regions: Sequence[str]
     tokenizer: Tokenizer
     recipe: JointRecipe
@@ -67,24 +73,39 @@ class Source:
         """Names of the structures that the weights are told to know, without sides."""
         return frozenset(structure.name for structure in self.context.structures)
 
+    def plan(self, index: int) -> StudyPlan:
+        """The study of example number `index`, not rendered."""
+        seed = self.recipe.seed * SEED_STRIDE + index + (VALIDATION_SEED if self.validation else 0)
+        chance = Chance.seeded(seed)
+        subject, anatomy = self.people[chance.integer(len(self.people))]
+        return plan_study(subject, load_labels(), chance, self.recipe.study, anatomy)
+
     def draw(self, index: int) -> JointExample:
         """Example number `index`.
 
         Raises:
             ValueError: no example that fits α was found.
         """
-        seed = self.recipe.seed * SEED_STRIDE + index + (VALIDATION_SEED if self.validation else 0)
-        chance = Chance.seeded(seed)
-        subject = self.subjects[chance.integer(len(self.subjects))]
-        plan = plan_study(subject, load_labels(), chance, self.recipe.study)
-        spoken = random.Random(chance.seed())
+        plan = self.plan(index)
+        spoken = random.Random(plan.seed)
         forgetting = None if self.validation else spoken
         for _ in range(ATTEMPTS):
             example = draw_task(self.context, plan.scene, self.recipe.described, spoken)
-            built = build_example(self.tokenizer, example, partial(rendered, plan), self.known, forgetting)
+            built = build_example(self.tokenizer, example, partial(render_study, plan), self.known, forgetting)
             if built.length <= self.positions:
                 return built
         raise ValueError(f"No prompt with a program of at most {self.positions} tokens was found for example {index}.")
+
+
+def learned_regions(recipe: JointRecipe) -> tuple[str, ...]:
+    """What is drawn and can be learned: the structures of the label maps, then lesions and their components."""
+    kinds = [kind for name, kind in load_kinds().items() if not recipe.study.kinds or name in recipe.study.kinds]
+    if recipe.study.lesioned == 0:
+        kinds = []
+    ontology = load_ontology().structures
+    components = [part.name for kind in kinds for part in kind.parts if part.name in ontology]
+    found = dict.fromkeys((*load_labels().targets, *(kind.structure for kind in kinds), *components))
+    return tuple(name for name in found if kinds or name != LESION_OF_LABELS)
 
 
 def draw_task(context: Context, scene: Scene, described: float, chance: random.Random) -> Example:
@@ -93,8 +114,8 @@ def draw_task(context: Context, scene: Scene, described: float, chance: random.R
         example = described_example(context, scene, chance)
         if example is not None:
             return example
-    shown = {lesion.structure for lesion in scene.lesions}
-    absent = not scene.lesions or chance.random() < ABSENT_LESIONS
+    shown = {name for lesion in scene.lesions for name in (lesion.structure, *lesion.components)}
+    absent = chance.random() < ABSENT_LESIONS
     structures = tuple(
         structure
         for structure in context.structures

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,11 +20,29 @@ from vp_model.ontology import load_ontology
 from vp_model.program.environment import MODULATION_SIZE, ProgramEnvironment, region_targets
 from vp_model.program.parser import marker_count
 from vp_train.joint.calls import Call, vision_calls
-from vp_train.joint.studies import Study
-from vp_train.tasks.scene import Example
+from vp_train.synthesis.scene import Image as Rendered
+from vp_train.tasks.scene import Example, Lesion, Scene
 
 
-@dataclass(frozen=True, eq=False)
+class Study(Protocol):
+    """A rendered study (`vp_train.synthesis.study.SyntheticStudy`): volume `i` is `scene.volumes[i]`, `images[i]`."""
+
+    @property
+    def scene(self) -> Scene: ...
+    @property
+    def images(self) -> tuple[Rendered, ...]: ...
+    def target(self, volume: int, region: str) -> torch.Tensor:
+        """(w, h, d) share of each voxel that the region (`left hippocampus`) fills."""
+
+    def lesion_target(self, volume: int, lesions: Sequence[Lesion], component: str = "") -> torch.Tensor:
+        """(w, h, d) share of each voxel that these lesions of the scene fill, or one component of them."""
+
+
+Render = Callable[[Sequence[str | Lesion]], Study]
+"""Makes the images of a study, in which regions and lesions that a prompt asks about are not lost."""
+
+
+@dataclass(frozen=True)
 class Encoding:
     """A call of `encode`: volumes by index, and the number of the `<MOD>` of each, counted over all steps."""
 
@@ -48,7 +67,7 @@ class Pass:
     targets: tuple[torch.Tensor, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Step:
     """One step of the conversation as tokens.
 
@@ -84,7 +103,7 @@ class JointExample:
 def build_example(
     tokenizer: Tokenizer,
     example: Example,
-    render: Callable[[Collection[str]], Study],
+    render: Render,
     known: Collection[str],
     chance: random.Random | None = None,
 ) -> JointExample:
@@ -93,8 +112,7 @@ def build_example(
     Text feedback comes from the target masks (teacher forcing), ε from m itself when the model runs.
 
     Args:
-        render: makes the study's images, given the regions that the program segments; not called where the program
-            asks nothing of m.
+        render: makes the study's images; not called where the program asks nothing of m.
         known: names of the structures that the weights are told to know, without sides.
         chance: in training, forget a part of the reading of the prompt.
 
@@ -104,7 +122,7 @@ def build_example(
     codes = (example.program, *example.later)
     calls = [vision_calls(code) for code in codes]
     asked = [call for found in calls for call in found]
-    truth = _Truth(render({call.region for call in asked if call.region}), example) if asked else None
+    truth = _Truth(render(_asked_about(example, asked)), example) if asked else None
     environment = _environment(truth, asked) if truth is not None and example.later else None
     read = initial_text(example.prompt, example.scene.volumes, known, chance)
     names = example.scene.names
@@ -133,6 +151,12 @@ def build_example(
     passes = () if truth is None else tuple(_pass(truth, *item) for item in segmented.items())
     images = () if truth is None else tuple(image.placed for image in truth.study.images)
     return JointExample(example.prompt, "".join(codes), images, tuple(steps), passes)
+
+
+def _asked_about(example: Example, calls: Sequence[Call]) -> list[str | Lesion]:
+    described = {name for lesion in example.targets for name in (lesion.structure, *lesion.components)}
+    regions = sorted({call.region for call in calls if call.region and call.region not in described})
+    return [*regions, *example.targets]
 
 
 def _pass(truth: _Truth, volumes: tuple[int, ...], calls: Sequence[tuple[str, tuple[int, ...]]]) -> Pass:

@@ -76,10 +76,14 @@ class JointRecipe:
 
 
 def recipe_from_dict(values: Mapping[str, Any]) -> JointRecipe:
-    study = dict(values["study"])
-    study["protocols"] = tuple(study.get("protocols", ()))
-    study["distortions"] = Distortions(**study.get("distortions", {}))
+    """The recipe that `as_dict` wrote; what the study's settings leave out is as by default."""
+    study = _with_tuples(values["study"])
+    study["distortions"] = Distortions(**_with_tuples(study.get("distortions", {})))
     return JointRecipe(**{**values, "study": StudySettings(**study)})
+
+
+def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def find_joint_recipe(name_or_file: str) -> JointRecipe:

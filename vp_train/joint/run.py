@@ -9,15 +9,16 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
+from vp_model.checkpoint import TOKENIZER_FILE
 from vp_model.language.tokens import load_tokenizer
-from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import Subject, load_subjects, split
-from vp_train.joint.drawing import Source
+from vp_train.joint.drawing import Source, learned_regions
 from vp_train.joint.engine import train
 from vp_train.joint.recipe import JointRecipe
 from vp_train.joint.recording import Recorder
 from vp_train.joint.state import JointState, begin_run, new_state, resume_state, state_from_checkpoint
 from vp_train.language.training import learn_tokenizer
+from vp_train.synthesis.lesions.anatomy import Anatomy, load_anatomies
 from vp_train.tasks.context import make_context
 
 
@@ -63,30 +64,29 @@ def train_joint(
     out.mkdir(parents=True, exist_ok=True)
     with accelerator.main_process_first():
         subjects, held_out = split(load_subjects(data, out / "cache"))
+        people = [_people(data, group, out, recipe, accelerator.device) for group in (subjects, held_out)]
     if not held_out or not subjects:
         raise ValueError(f"{data} must hold subjects to train on and subjects that are held out.")
     state = resume_state(recipe, out, accelerator.device)
     if state is None:
-        regions = load_labels().targets
+        regions = learned_regions(recipe)
         if begin is not None:
             state = state_from_checkpoint(recipe, regions, begin, accelerator.device)
         else:
-            learned = (
-                load_tokenizer(tokenizer)
-                if tokenizer is not None
-                else learn_tokenizer(make_context(regions), recipe.vocabulary, recipe.seed)
-            )
-            state = new_state(recipe, regions, learned, accelerator.device)
+            if accelerator.is_main_process and tokenizer is None:
+                learn_tokenizer(make_context(regions), recipe.vocabulary, recipe.seed).save(str(out / TOKENIZER_FILE))
+            accelerator.wait_for_everyone()
+            state = new_state(recipe, regions, load_tokenizer(tokenizer or out / TOKENIZER_FILE), accelerator.device)
         if accelerator.is_main_process:
             begin_run(state, out)
     source = Source(
-        _on_device(subjects, accelerator.device),
-        load_labels().targets,
+        people[0],
+        learned_regions(recipe),
         state.tokenizer,
         recipe,
         state.model.language.config.positions,
     )
-    judged = replace(source, subjects=_on_device(held_out, accelerator.device), validation=True)
+    judged = replace(source, people=people[1], validation=True)
     with Recorder(out if accelerator.is_main_process else None, minutes) as recorder:
         recorder.say(
             f"example {state.examples}; {len(subjects)} subjects, {len(held_out)} held out; "
@@ -96,5 +96,14 @@ def train_joint(
     return state
 
 
-def _on_device(subjects: list[Subject], device: torch.device) -> list[Subject]:
-    return [replace(subject, labels=subject.labels.to(device)) for subject in subjects]
+def _people(
+    data: Path, subjects: list[Subject], out: Path, recipe: JointRecipe, device: torch.device
+) -> list[tuple[Subject, Anatomy | None]]:
+    """Subjects on the device, with their anatomy where lesions are to grow in them."""
+    anatomies: list[Anatomy] | list[None] = [None] * len(subjects)
+    if recipe.study.lesioned > 0:
+        anatomies = load_anatomies(data, subjects, out / "cache")
+    return [
+        (replace(subject, labels=subject.labels.to(device)), None if anatomy is None else anatomy.to(device))
+        for subject, anatomy in zip(subjects, anatomies, strict=True)
+    ]

@@ -1,7 +1,7 @@
 """Training α: cross-entropy on target programs, and the conditions φ of a warm-started vision network at `<MOD>`.
 
 The condition table comes from the vision network's own training, where each region had a φ of its own; α learns to
-write it. From there on, joint training (`vp_train.training`) carries the segmentation loss into α through φ.
+write it. From there on, joint training (`vp_train.joint`) carries the segmentation loss into α through φ.
 """
 
 from __future__ import annotations
