@@ -11,21 +11,21 @@ import torch
 from scipy import ndimage
 
 from tests.vp_train.lesion_heads import SIZE, head_and_anatomy, one_of_each, plain_labels
+from vp_model.vision.prepare import CT_WINDOW_HU
 from vp_train.datasets.labels import load_labels
 from vp_train.synthesis.appearance import draw_appearance
 from vp_train.synthesis.chance import Chance
 from vp_train.synthesis.lesions.kinds import load_kinds
 from vp_train.synthesis.lesions.model import SyntheticLesion
 from vp_train.synthesis.lesions.painting import (
-    HOUNSFIELD,
     Layer,
     measured_references,
     member,
     paint,
-    paint_signal,
     references,
     shares,
 )
+from vp_train.synthesis.pathology import painted
 from vp_train.synthesis.scene import Scene, draw_scene, lesion_targets, render
 from vp_train.synthesis.space import draw_deformation
 
@@ -55,6 +55,7 @@ class View:
     labels: torch.Tensor
     codes: torch.Tensor
     texture: torch.Tensor
+    places: torch.Tensor
     around: torch.Tensor
 
 
@@ -64,9 +65,10 @@ def view(name: str) -> View:
     layer, anatomy = layer_of(lesion), head_and_anatomy()[1]
     box = tuple(slice(max(0, a - 6), a + n + 6) for a, n in zip(lesion.origin, lesion.codes.shape, strict=True))
     codes = layer.codes.labels[box].long()
+    places = torch.arange(SIZE**3, dtype=torch.int32).view(SIZE, SIZE, SIZE)[box]
     near = torch.from_numpy(ndimage.binary_dilation((codes > 0).numpy(), np.ones((3, 3, 3)), iterations=5))
     around = near & (codes == 0) & anatomy.inside(anatomy.place[box], ("white matter", "grey matter"))
-    return View(lesion, layer, healthy()[box], codes, layer.texture[box].float(), around)
+    return View(lesion, layer, healthy()[box], codes, layer.texture[box].float(), places, around)
 
 
 def acquired(seen: View, kind: str, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,27 +77,26 @@ def acquired(seen: View, kind: str, seed: int = 1) -> tuple[torch.Tensor, torch.
     means, coefficients = appearance.contrast.means, appearance.diffusion
     signal = means[seen.labels]
     diffusion = None if coefficients is None else coefficients[seen.labels]
-    painted, changed = paint_signal(
-        signal, diffusion, means, coefficients, kind, B_VALUE, seen.codes, seen.texture, seen.layer
-    )
+    shown, changed = painted(signal, diffusion, seen.layer, seen.places, appearance, B_VALUE)
     if diffusion is None or changed is None:
-        return painted, signal
+        return shown, signal
     if kind == "ADC":
         return changed, diffusion
     decay = 1e-6 * B_VALUE
-    return painted * torch.exp(-decay * changed), signal * torch.exp(-decay * diffusion)
+    return shown * torch.exp(-decay * changed), signal * torch.exp(-decay * diffusion)
 
 
 def relative(seen: View, kind: str, codes: tuple[int, ...] | None = None) -> float:
     """Measured signal of a lesion (or of some of its parts) relative to the healthy tissue within 5 mm, minus 1; of CT
-    in the shift's own units.
+    above the bottom of the brain window.
     """
-    painted, bare = acquired(seen, kind)
+    shown, bare = acquired(seen, kind)
     untouched = seen.codes == 0
-    torch.testing.assert_close(painted[untouched], bare[untouched])
+    torch.testing.assert_close(shown[untouched], bare[untouched])
     inside = member(seen.codes, list(seen.lesion.own if codes is None else codes))
-    mean, around = float(painted[inside].mean()), float(bare[seen.around].mean())
-    return (mean - around) / HOUNSFIELD if kind == "CT" else mean / around - 1
+    mean, around = float(shown[inside].mean()), float(bare[seen.around].mean())
+    nothing = CT_WINDOW_HU[0] if kind == "CT" else 0.0
+    return (mean - around) / (around - nothing)
 
 
 @pytest.mark.requirement("Facts of a lesion agree with what is painted (B.6, 3.2)")
@@ -151,8 +152,8 @@ def test_texture_varies_within_a_part_but_leaves_its_mean() -> None:
     seen = view("meningioma")
     part = replace(seen.lesion.parts[0], grain=0.2, kept=0.0)
     lesion = replace(seen.lesion, parts=(part, *seen.lesion.parts[1:]))
-    painted, bare = acquired(replace(seen, lesion=lesion, layer=layer_of(lesion)), "T1")
-    inside, around = painted[seen.codes == 1], float(bare[seen.around].mean())
+    shown, bare = acquired(replace(seen, lesion=lesion, layer=layer_of(lesion)), "T1")
+    inside, around = shown[seen.codes == 1], float(bare[seen.around].mean())
     assert float(inside.std()) > 0.02 * around
     assert float(inside.mean()) == pytest.approx(around * (1 + part.shift("T1")), rel=0.02)
 
@@ -161,15 +162,15 @@ def test_all_images_of_a_session_show_the_same_lesion() -> None:
     seen = view("abscess")
     torch.testing.assert_close(acquired(seen, "T1", seed=1)[0], acquired(seen, "T1", seed=1)[0])
     for kind, seed in (("T1", 1), ("T2", 5)):
-        painted, bare = acquired(seen, kind, seed)
-        assert float((((painted - bare).abs() > 1e-6) == (seen.codes > 0)).float().mean()) > 0.999
+        shown, bare = acquired(seen, kind, seed)
+        assert float((((shown - bare).abs() > 1e-6) == (seen.codes > 0)).float().mean()) > 0.999
 
 
 def test_images_of_no_known_sequence_type_show_it_too() -> None:
     seen = view("glioma")
     image = torch.full(seen.codes.shape, 0.5)
-    painted = paint(image, seen.codes, seen.texture, seen.layer, "random", [0.5])
-    assert abs(float(painted[seen.codes == 1].mean()) / 0.5 - 1) > 0.15
+    shown = paint(image, seen.codes, seen.texture, seen.layer, "random", [0.5])
+    assert abs(float(shown[seen.codes == 1].mean()) / 0.5 - 1) > 0.15
 
 
 def test_a_real_image_gives_the_reference_by_measuring() -> None:
@@ -221,11 +222,11 @@ def test_a_painted_scene_differs_from_a_healthy_one_in_the_lesion_alone() -> Non
     lesion = one_of_each()["glioma"]
     shape, world = grid()
     healthy_image = render(scene_with(()), LABELS, shape, world, Chance.seeded(4), "FLAIR")
-    painted = render(scene_with((lesion,)), LABELS, shape, world, Chance.seeded(4), "FLAIR")
+    shown = render(scene_with((lesion,)), LABELS, shape, world, Chance.seeded(4), "FLAIR")
     mask = lesion_targets(scene_with((lesion,)), 0, shape, world)["glioma"]
-    change = (painted.placed.features - healthy_image.placed.features)[0, 0]
+    change = (shown.placed.features - healthy_image.placed.features)[0, 0]
     assert float(change[mask > 0.9].mean()) > 5 * float(change[mask == 0].abs().mean())
-    torch.testing.assert_close(painted.targets, healthy_image.targets)
+    torch.testing.assert_close(shown.targets, healthy_image.targets)
 
 
 def test_scenes_without_synthetic_lesions_are_drawn_as_ever() -> None:

@@ -18,8 +18,6 @@ from vp_train.synthesis.space import look_up
 
 DARKEST = 0.004
 """Share of the reference below which no signal falls."""
-HOUNSFIELD = 70.0
-"""HU of a shift of 1 on CT: the shifts are those of a window of about 170 HU with the brain at 42 % of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,10 +62,6 @@ class Layer:
     def at(self, voxels: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Codes and texture (w, h, d) at indices of the label map, as `Deformation.voxels` gives them."""
         return look_up(self.codes, voxels), look_up_values(self.texture, voxels)
-
-    def at_places(self, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same at positions in the flattened label map (any shape, int32)."""
-        return self.codes.labels.flatten()[places].to(torch.int64), self.texture.flatten()[places].float()
 
     @property
     def replacing(self) -> list[int]:
@@ -130,15 +124,13 @@ def paint(
     layer: Layer,
     kind: str,
     reference: Sequence[float],
-    scale: float | None = None,
 ) -> torch.Tensor:
     """The image (w, h, d) with the lesions in it.
 
     Args:
         codes, texture: (w, h, d) as `layer.at` gives them on the image's grid.
-        kind: the image's sequence type.
+        kind: the image's sequence type; CT on the scale of the brain window, not in HU.
         reference: of each lesion, the signal of the brain around it (`references`).
-        scale: what a shift of 1 is, where the signal has an offset (`HOUNSFIELD`); None for the reference itself.
     """
     image = image.clone()
     for lesion, first, around in zip(layer.lesions, layer.first, reference, strict=True):
@@ -147,44 +139,10 @@ def paint(
             under = image[here]
             if not len(under):
                 continue
-            step = around if scale is None else scale
-            signal = around + step * part.shift(kind)
-            painted = signal + part.kept * (under - under.mean()) + part.grain * step * texture[here]
-            image[here] = painted.clamp(min=DARKEST * around) if scale is None else painted
+            signal = around * (1 + part.shift(kind))
+            seen = part.kept * (under - under.mean()) + part.grain * around * texture[here]
+            image[here] = (signal + seen).clamp(min=DARKEST * around)
     return image
-
-
-def paint_signal(
-    signal: torch.Tensor,
-    diffusion: torch.Tensor | None,
-    means: torch.Tensor,
-    coefficients: torch.Tensor | None,
-    kind: str,
-    b_value: float,
-    codes: torch.Tensor,
-    texture: torch.Tensor,
-    layer: Layer,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The signal (w, h, d) of a simulated acquisition, and its diffusion coefficient, with the lesions in them.
-
-    Of DWI and ADC the signal without diffusion weighting is chosen such that both images show the lesion as its facts
-    say: the coefficient by its shift on ADC, the weighted signal by that on DWI.
-
-    Args:
-        signal: on a scale from 0; of CT in HU; of DWI and ADC without diffusion weighting.
-        diffusion: (w, h, d) coefficient in 10⁻⁶ mm²/s, where the sequence shows it.
-        means, coefficients: (labels,) of the signal and the coefficient.
-        b_value: s/mm².
-    """
-    if kind == "CT":
-        return paint(signal, codes, texture, layer, kind, references(layer.lesions, means), HOUNSFIELD), None
-    if diffusion is None or coefficients is None:
-        return paint(signal, codes, texture, layer, kind, references(layer.lesions, means)), None
-    decay = 1e-6 * b_value
-    changed = paint(diffusion, codes, texture, layer, "ADC", references(layer.lesions, coefficients))
-    weighted = references(layer.lesions, means * torch.exp(-decay * coefficients))
-    bright = paint(signal * torch.exp(-decay * diffusion), codes, texture, layer, "DWI", weighted)
-    return torch.where(codes > 0, bright * torch.exp(decay * changed), signal), changed
 
 
 def shares(

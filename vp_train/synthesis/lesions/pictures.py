@@ -18,7 +18,9 @@ from vp_train.datasets.labels import load_labels
 from vp_train.synthesis.acquisition import Distortions, fine_signal, measured
 from vp_train.synthesis.appearance import FAMILIES, draw_appearance
 from vp_train.synthesis.chance import Chance
-from vp_train.synthesis.lesions.painting import Layer, paint_signal, shares
+from vp_train.synthesis.grids import places_in
+from vp_train.synthesis.lesions.painting import Layer, shares
+from vp_train.synthesis.pathology import painted
 from vp_train.synthesis.scene import Scene
 from vp_train.synthesis.space import grid_axes, look_up
 
@@ -48,15 +50,15 @@ def draw_row(scene: Scene, lesion: int, kinds: Sequence[str], seed: int, title: 
     found = labels.plain.to(device)[look_up(scene.subject, voxels)]
     if scene.deformation.mirrored:
         found = labels.swap.to(device)[found]
-    codes, texture = layer.at(voxels)
+    places = places_in(scene.subject, voxels)
+    codes, _ = layer.at(voxels)
     images = []
     for number, kind in enumerate(kinds):
         family = FAMILIES.get(kind, kind)
         appearance = draw_appearance(labels, kind, seed + kinds.index(family) if family in kinds else seed + number)
         chance = Chance.seeded(seed + number, device)
         signal, diffusion = fine_signal(found, appearance, chance)
-        means, coefficients = appearance.contrast.means, appearance.diffusion
-        signal, diffusion = paint_signal(signal, diffusion, means, coefficients, kind, B_VALUE, codes, texture, layer)
+        signal, diffusion = painted(signal, diffusion, layer, places, appearance, B_VALUE)
         seen = torch.ones_like(found, dtype=torch.bool)
         image = measured(signal, diffusion, seen, kind, B_VALUE, (1, 1, 1), (shape, world), CLEAN, chance)
         images.append(image[:, :, SLAB // 2].cpu().numpy())
