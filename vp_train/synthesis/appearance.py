@@ -19,7 +19,7 @@ FAMILIES: Mapping[str, str] = {"T1+C": "T1", "DWI": "T2", "ADC": "T2"}
 """Kinds whose tissue is that of another kind."""
 DOSE = (0.75, 1.1)
 """Share of the table's enhancement."""
-RISE = 0.05
+RISE = 0.1
 """Enhancement below this share of the scale is none: the table's T1 and T1+C are scaled differently."""
 FREEDOM = 0.6
 """How far a plausible contrast strays from its table, relative to contrasts of single images: α is told its kind."""

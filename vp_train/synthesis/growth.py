@@ -19,10 +19,11 @@ from torch.nn import functional
 from vp_train.datasets.labels import Labels
 from vp_train.datasets.maps import Subject
 from vp_train.synthesis.artefacts import blur
+from vp_train.synthesis.boxes import label_boxes, union
 from vp_train.synthesis.chance import Chance
 from vp_train.synthesis.space import EXTENT_MM, Deformation, Field
 
-WIDTH_MM = 3.0
+WIDTH_MM = 2.0
 """Standard deviation of the smoothed masks: how far the surroundings of a structure move with it."""
 STEEPEST = 1.4
 """Largest movement in units of `WIDTH_MM` / e^½ for which no two points meet; larger ones are divided into steps."""
@@ -66,8 +67,9 @@ def grown(subject: Subject, before: Deformation, moved_mm: Mapping[str, float], 
     """The deformation of the same head later.
 
     Args:
-        moved_mm: how far the boundary of each structure moves outwards, by its name in the scene (in a mirrored scene
-            its name in the label map is that of the other side); negative to shrink.
+        moved_mm: about how far the boundary of each structure moves outwards (less where it is thin or the way long),
+            by its name in the scene (in a mirrored scene its name in the label map is that of the other side); negative
+            to shrink.
 
     Raises:
         ValueError: a name is none of a compact label.
@@ -86,16 +88,23 @@ def grown(subject: Subject, before: Deformation, moved_mm: Mapping[str, float], 
     device = subject.labels.device
     count = round(EXTENT_MM / LATTICE_MM) + 1
     line = torch.linspace(-EXTENT_MM / 2, EXTENT_MM / 2, count, device=device)
-    start = torch.stack(before.voxels((line, line, line)))
+    lattice = before.voxels((line, line, line))
+    control = torch.zeros(3, count, count, count, device=device)
+    near = torch.ones(count, count, count, dtype=torch.bool, device=device)
+    for axis in range(3):  # what lies outside all blocks stays where it is
+        low = min(pull.low[axis] for pull in pulls)
+        high = max(pull.low[axis] + pull.field.shape[1 + axis] for pull in pulls)
+        near &= (lattice[axis] > low) & (lattice[axis] < high)
+    start = torch.stack([places[near] for places in lattice])
     places = start.clone()
     steps = max(pull.steps for pull in pulls)
     for _ in range(steps):
         places = places + sum((pull.at(places) / steps for pull in pulls), torch.zeros((), device=device))
-    growth = Field(places - start)
+    control[:, near] = places - start
     if isinstance(before, Grown):
-        growth = Field(growth.control + before.growth.control)
+        control += before.growth.control
     kept = {field.name: getattr(before, field.name) for field in fields(Deformation)}
-    return Grown(**kept, growth=growth)
+    return Grown(**kept, growth=Field(control))
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,22 +116,26 @@ class _Pull:
     steps: int
 
     def at(self, places: torch.Tensor) -> torch.Tensor:
+        """(3, n) at indices (3, n) of the label map; 0 outside the block."""
         sizes = self.field.shape[1:]
         where = torch.stack([2 * (places[axis] - self.low[axis]) / (sizes[axis] - 1) - 1 for axis in (2, 1, 0)], dim=-1)
-        return functional.grid_sample(self.field[None], where[None], padding_mode="zeros", align_corners=True)[0]
+        where = where[None, :, None, None]
+        found = functional.grid_sample(self.field[None], where, padding_mode="zeros", align_corners=True)
+        return found[0, :, :, 0, 0]
 
 
 def _pull(subject: Subject, index: int, distance_mm: float, labels: Labels) -> _Pull | None:
     """None where the label map lacks the structure or nothing moves."""
-    inside = labels.plain.to(subject.labels.device)[subject.labels.long()] == index
-    if distance_mm == 0.0 or not bool(inside.any()):
+    ids = [label for label, plain in enumerate(labels.plain.tolist()) if plain == index]
+    boxes = [box for label in ids if (box := label_boxes(subject)[label]) is not None]
+    if distance_mm == 0.0 or not boxes:
         return None
-    where = inside.nonzero()
+    low, high = union(boxes)
     reach = int(4 * WIDTH_MM)
-    low, high = where.amin(dim=0) - reach, where.amax(dim=0) + 1 + reach
-    first = [max(int(value), 0) for value in low]
-    last = [min(int(value), size) for value, size in zip(high, inside.shape, strict=True)]
-    smooth = blur(inside[first[0] : last[0], first[1] : last[1], first[2] : last[2]].float(), WIDTH_MM)
+    first = [max(side - reach, 0) for side in low]
+    last = [min(side + reach, size) for side, size in zip(high, subject.labels.shape, strict=True)]
+    block = subject.labels[first[0] : last[0], first[1] : last[1], first[2] : last[2]]
+    smooth = blur(torch.isin(block, torch.tensor(ids, dtype=block.dtype, device=block.device)).float(), WIDTH_MM)
     rise = torch.stack(torch.gradient(smooth))
     # At a flat boundary the smoothed mask rises by 1 / (σ √2π) a mm.
     field = rise * (distance_mm * WIDTH_MM * math.sqrt(2 * math.pi))

@@ -40,6 +40,7 @@ class LesionChanges:
         growth: share and range of the factor of volume, of each course.
         settled: kinds that no longer change.
         ages_after_days, ages: an interval, and how often after it a lesion has become the later kind of its own.
+        aged_after_days: an interval after which all have.
     """
 
     counts: tuple[float, ...]
@@ -48,6 +49,7 @@ class LesionChanges:
     settled: frozenset[str]
     ages_after_days: int
     ages: float
+    aged_after_days: int
 
 
 @cache
@@ -60,6 +62,7 @@ def load_lesion_changes() -> LesionChanges:
         frozenset(table["settled"]),
         table["ages_after_days"],
         table["ages"],
+        table["aged_after_days"],
     )
 
 
@@ -96,7 +99,8 @@ def _later(
     growth, ages = chance.number(*limits), chance.happens(changes.ages)
     if lesion is None or lesion.kind in changes.settled:
         return lesion
-    aged = load_kinds()[lesion.kind].later if ages and interval_days >= changes.ages_after_days else lesion.kind
+    ages = (ages and interval_days >= changes.ages_after_days) or interval_days >= changes.aged_after_days
+    aged = load_kinds()[lesion.kind].later if ages else lesion.kind
     if growth == 1.0 and aged == lesion.kind:
         return lesion
     return another_time(lesion, growth, aged)

@@ -26,7 +26,7 @@ COLOURS = ("#ff5252", "#40c4ff", "#ffd740", "#69f0ae", "#e040fb", "#ffab40")
 
 def contact_sheet(study: SyntheticStudy, regions: Sequence[str], path: Path, focus: str = "") -> None:
     """Writes a PNG: two volumes a row, each cut in the axial, coronal and sagittal plane through the middle of `focus`,
-    or of the largest lesion where none is given.
+    or of the largest lesion where none is given; the middle of the brain is in the middle of each picture.
 
     Planes are those of the study's world, so that tilted images stand upright; each pixel shows the voxel it lies in.
 
@@ -44,17 +44,21 @@ def contact_sheet(study: SyntheticStudy, regions: Sequence[str], path: Path, foc
     FigureCanvasAgg(figure)
     lesions = sorted(study.scene.lesions, key=lambda lesion: -lesion.volume_mm3)
     focus = focus or (lesions[0].structure if lesions else "left hippocampus")
-    middles = [study.middle(session.number, focus) for session in study.plan.sessions]
+    places = [
+        (study.middle(number, focus), study.middle(number, "brain")) for number in range(len(study.plan.sessions))
+    ]
     names = [*regions, *dict.fromkeys(lesion.structure for lesion in lesions)]
     for volume in range(count):
         voxels = study.images[volume].placed.features[0, 0].cpu().numpy()
         world = study.images[volume].placed.world
         outlines = [study.target(volume, region).cpu().numpy() for region in names]
-        middle = middles[study.plan.scans[volume].session]
+        place, middle = places[study.plan.scans[volume].session]
         for column, (name, right, up) in enumerate(PLANES):
-            place = (volume // across) * 3 * across + (volume % across) * 3 + column + 1
-            axes = figure.add_subplot(rows, 3 * across, place)
-            _draw_plane(axes, voxels, world, outlines, middle, right, up)
+            number = (volume // across) * 3 * across + (volume % across) * 3 + column + 1
+            axes = figure.add_subplot(rows, 3 * across, number)
+            cut = 3 - right[0] - up[0]
+            through = np.where(np.arange(3) == cut, place, middle)
+            _draw_plane(axes, voxels, world, outlines, through, right, up)
             axes.set_title(_title(study, volume) if column == 0 else name, color="white", fontsize=6.5, loc="left")
     handles = [Line2D([], [], color=COLOURS[index % len(COLOURS)], lw=1) for index in range(len(names))]
     if handles:
@@ -74,13 +78,13 @@ def _draw_plane(
     voxels: NDArray[np.float32],
     world: World,
     outlines: Sequence[NDArray[np.float32]],
-    middle: NDArray[np.float64],
+    through: NDArray[np.float64],
     right: tuple[int, int],
     up: tuple[int, int],
 ) -> None:
     across = np.arange(-HALF_MM[right[0]], HALF_MM[right[0]] + 1, PIXEL_MM)
     upwards = np.arange(-HALF_MM[up[0]], HALF_MM[up[0]] + 1, PIXEL_MM)
-    points = np.broadcast_to(middle, (len(upwards), len(across), 3)).copy()
+    points = np.broadcast_to(through, (len(upwards), len(across), 3)).copy()
     points[..., right[0]] += right[1] * across[None]
     points[..., up[0]] += up[1] * upwards[:, None]
     index = np.moveaxis((points - world[:3, 3]) @ np.linalg.inv(world[:3, :3]).T, -1, 0)

@@ -190,6 +190,7 @@ def _draw_grid(session: Session, sequence: Sequence, settings: StudySettings, ch
 def _stripped(labels: Labels, chance: Chance) -> torch.Tensor:
     """(labels,) bool: what skull-stripping removes; the fluid around the brain goes or stays."""
     removed = torch.zeros(len(labels.names), dtype=torch.bool)
+    removed[0] = True
     removed[labels.structures + 1 : labels.lesion] = True
     removed[labels.index("cerebrospinal fluid")] = chance.happens(0.6)
     return removed

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
-from scipy import ndimage
 
 from vp_model.ontology import load_ontology
 from vp_train.datasets.labels import Labels
-from vp_train.datasets.maps import Subject
+from vp_train.synthesis.boxes import label_boxes, union
 from vp_train.synthesis.lesions.model import SyntheticLesion
 from vp_train.synthesis.scene import Scene
 from vp_train.synthesis.sessions import Session
@@ -78,30 +76,21 @@ class Region:
 
     def voxels(self) -> torch.Tensor:
         """(n, 3) indices in the label map of all its voxels."""
-        boxes = [
-            box for label, box in enumerate(label_boxes(self.session.scene.subject)) if box and self.of_label[label]
-        ]
+        known = label_boxes(self.session.scene.subject)[: len(self.of_label)]
+        boxes = [box for box, wanted in zip(known, self.of_label.tolist(), strict=True) if box is not None and wanted]
         if self.session.layer is not None and bool(self.added.any()):
             for first, lesion in zip(self.session.layer.first, self.session.layer.lesions, strict=True):
                 if bool(self.added[first + 1 : first + len(lesion.parts) + 1].any()):
                     boxes.append(tuple(slice(a, a + n) for a, n in zip(lesion.origin, lesion.codes.shape, strict=True)))
         if not boxes:
             return torch.zeros(0, 3, dtype=torch.int64, device=self.of_label.device)
-        low = [min(box[axis].start for box in boxes) for axis in range(3)]
-        high = [max(box[axis].stop for box in boxes) for axis in range(3)]
+        low, high = union(boxes)
         found = self.at(tuple(slice(a, b) for a, b in zip(low, high, strict=True))).nonzero()
         return found + torch.tensor(low, device=found.device)
 
 
 def _table(table: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return table.to(values.device)[values.to(torch.int32)]  # half the memory that int64 would take
-
-
-@lru_cache(maxsize=256)
-def label_boxes(subject: Subject) -> tuple[tuple[slice, ...] | None, ...]:
-    """The block that holds all voxels of each label of a subject's map; None where it has none."""
-    labels = subject.labels.cpu().numpy()
-    return (None, *ndimage.find_objects(labels, max_label=int(labels.max())))
 
 
 def region_of(session: Session, labels: Labels, region: str) -> Region:

@@ -62,6 +62,8 @@ def sparsify(grids: Sequence[Grid], budget_voxels: int, probability: float, chan
         largest = max((number for number in range(len(result)) if number not in stuck), key=lambda n: result[n].voxels)
         for _ in range(TRIES):
             smaller = sparser(result[largest], chance)
+            if smaller.voxels == result[largest].voxels:
+                smaller = cropped(result[largest], chance)
             if smaller.voxels < result[largest].voxels:
                 result[largest] = smaller
                 break
