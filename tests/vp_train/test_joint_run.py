@@ -32,6 +32,7 @@ from vp_train.joint.export import export_checkpoint
 from vp_train.joint.plateau import Plateau
 from vp_train.joint.recipe import find_joint_recipe, recipe_from_dict
 from vp_train.joint.recording import Recorder, outlines
+from vp_train.joint.run import train_joint
 from vp_train.joint.state import (
     STATE_FILE,
     JointState,
@@ -147,7 +148,7 @@ def test_validation_that_does_not_fit_the_budget_is_made_up_for_when_resumed(tmp
     state = joint_runs.state()
     run(state, tmp_path, 4)
     assert state.validated == 4
-    state.validated = 0
+    state.validated = 0  # as if that of 4 examples had not been finished
     save_state(state, tmp_path)
     resumed = resume_state(joint_runs.RECIPE, tmp_path)
     assert resumed is not None
@@ -155,7 +156,7 @@ def test_validation_that_does_not_fit_the_budget_is_made_up_for_when_resumed(tmp
     assert resumed.validated == 4
     with (tmp_path / "validation.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["examples"]) for row in rows] == [4, 4]
+    assert [int(row["examples"]) for row in rows] == [0, 4, 4]
 
 
 def test_run_of_another_recipe_is_not_resumed(tmp_path: Path) -> None:
@@ -292,8 +293,9 @@ def test_best_checkpoint_says_how_well_each_structure_was_found(tmp_path: Path) 
     assert "held-out subjects: exact programs" in checkpoint.card
     assert any((tmp_path / "tensorboard").iterdir())
     with (tmp_path / "validation.csv").open(encoding="utf-8") as file:
-        (row,) = csv.DictReader(file)
-    assert 0 <= float(row["accuracy"]) <= 1
+        rows = list(csv.DictReader(file))
+    assert [int(row["examples"]) for row in rows] == [0, 2]
+    assert all(0 <= float(row["accuracy"]) <= 1 for row in rows)
 
 
 def test_outlines_are_drawn_where_target_and_mask_end() -> None:
@@ -307,7 +309,7 @@ def test_outlines_are_drawn_where_target_and_mask_end() -> None:
     assert not green[100:150, 100:150].any()  # inside
 
 
-@pytest.mark.parametrize("name", ["paper", "tiny"])
+@pytest.mark.parametrize("name", ["paper", "slim", "tiny"])
 def test_bundled_recipes_build(name: str) -> None:
     recipe = find_joint_recipe(name)
     assert recipe_from_dict(json.loads(json.dumps(recipe.as_dict()))) == recipe
@@ -339,32 +341,33 @@ def write_data(folder: Path) -> None:
 @pytest.mark.requirement("Training over several processes equals training in one")
 def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     write_data(tmp_path / "data")
-    joint_runs.tokenizer().save(str(tmp_path / "tokens.json"))
+    tokens = tmp_path / "tokens.json"
+    joint_runs.tokenizer().save(str(tokens))
     recipe = replace(joint_runs.RECIPE, accumulation=4, validate_every=4)
     path = tmp_path / "recipe.json"
     path.write_text(json.dumps(recipe.as_dict()), encoding="utf-8")
 
-    def command(out: str, *launcher: str) -> list[str]:
-        options = f"--data data --out {out} --recipe recipe.json --tokenizer tokens.json --minutes 4 --examples 4"
-        return [sys.executable, *launcher, "-m", "vp_train.cli", "joint", *options.split(), "--threads", "1", "--cpu"]
-
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vp_train.cli")
-    alone = subprocess.run(command("one"), cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert alone.returncode == 0, alone.stderr
-    shared = [sys.executable, *launcher, *command("two")[3:]]
-    together = subprocess.run(shared, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    train_joint(recipe, tmp_path / "data", tmp_path / "one", 4, None, tokens, most_examples=4, cpu=True)
+    options = "--data data --out two --recipe recipe.json --tokenizer tokens.json --minutes 4 --examples 4 --threads 1"
+    launcher = "-m torch.distributed.run --standalone --nproc-per-node 2 -m vp_train.cli joint --cpu"
+    together = subprocess.run(
+        [sys.executable, *launcher.split(), *options.split()],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+    )
     assert together.returncode == 0, together.stderr
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
-    begun = new_state(
-        recipe, learned_regions(recipe), load_tokenizer(tmp_path / "one" / "tokenizer.json")
-    ).model.state_dict()
+    begun = new_state(recipe, learned_regions(recipe), load_tokenizer(tokens)).model.state_dict()
     moved = 0.0
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, atol=1e-5, rtol=1e-3, msg=name)
         moved = max(moved, float((value - begun[name]).abs().max()))
     assert moved > 1e-3
     rows = [
-        next(csv.DictReader((tmp_path / out / "validation.csv").read_text().splitlines())) for out in ("one", "two")
+        list(csv.DictReader((tmp_path / out / "validation.csv").read_text().splitlines())) for out in ("one", "two")
     ]
-    assert float(rows[0]["dice"]) == pytest.approx(float(rows[1]["dice"]), abs=1e-3)
+    assert [int(row["examples"]) for row in rows[0]] == [0, 4]
+    for mine, theirs in zip(*rows, strict=True):
+        assert float(mine["dice"]) == pytest.approx(float(theirs["dice"]), abs=1e-3)

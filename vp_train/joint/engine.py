@@ -34,6 +34,8 @@ from vp_train.joint.validation import validate
 STOP_FILE = "stop"
 CHECKPOINT_FOLDER = "checkpoint"
 SAVE_SECONDS = 300
+KEPT_VOXELS = 20_000_000
+"""Voxels of all images of validation up to which its examples are drawn once and kept."""
 AHEAD = 2
 """Examples that are drawn while the networks learn from another."""
 
@@ -79,7 +81,7 @@ def train(
     """Trains until the plateau ends it, the minutes are over or somebody asks to stop; then saves.
 
     Args:
-        folder: gets the state, and the best checkpoint by validation (the last one where validation was never due).
+        folder: gets the state, and the best checkpoint by validation (the last one where none was finished).
         most_examples: stops, resumable, when this many have been seen in all.
     """
     budget = Budget(minutes, folder)
@@ -88,7 +90,7 @@ def train(
         loop.save()
         loop.run(most_examples)
         loop.save()
-        if state.validated == 0 and accelerator.is_main_process:
+        if state.validated < 0 and accelerator.is_main_process:
             export_checkpoint(state, None, folder / CHECKPOINT_FOLDER, version)
         accelerator.wait_for_everyone()
 
@@ -108,6 +110,7 @@ class _Loop:
         self._before = self.state.seconds
         self._saved = time.monotonic()
         self._longest = 0.0
+        self._kept: dict[int, JointExample] = {}
         self._model = self.accelerator.prepare_model(self.state.model)
 
     def run(self, most_examples: int | None) -> None:
@@ -177,7 +180,7 @@ class _Loop:
             self.recorder.picture(example, answer, state.examples)
 
         found = validate(
-            state.model, self.validation, recipe.validation_examples, self.accelerator, self._stopped, show
+            state.model, self._validation_example, recipe.validation_examples, self.accelerator, self._stopped, show
         )
         if found is None:
             return False
@@ -188,6 +191,15 @@ class _Loop:
             export_checkpoint(state, found, self.folder / CHECKPOINT_FOLDER, self.version)
         self.accelerator.wait_for_everyone()
         return True
+
+    def _validation_example(self, index: int) -> JointExample:
+        recipe = self.state.recipe
+        if index in self._kept:
+            return self._kept[index]
+        example = self.validation.draw(index)
+        if recipe.validation_examples * recipe.study.budget_voxels <= KEPT_VOXELS:
+            self._kept[index] = example
+        return example
 
     @property
     def _seconds(self) -> float:

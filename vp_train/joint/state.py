@@ -34,7 +34,7 @@ class JointState:
     Attributes:
         regions: what the weights learn to find.
         updates: optimizer steps taken.
-        validated: examples seen when validation last was measured; 0: never.
+        validated: examples seen when validation last was measured, first before any; -1: never.
         seconds: of training in all.
     """
 
@@ -45,7 +45,7 @@ class JointState:
     optimizer: torch.optim.Optimizer
     plateau: Plateau
     updates: int = 0
-    validated: int = 0
+    validated: int = -1
     seconds: float = 0.0
 
     @property

@@ -10,7 +10,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from vp_train.joint.drawing import Source
 from vp_train.joint.examples import JointExample
 from vp_train.joint.model import PRESENT_VOXELS, Answer, JointModel
 
@@ -49,15 +48,16 @@ class Judged:
 
 def validate(
     model: JointModel,
-    source: Source,
+    draw: Callable[[int], JointExample],
     count: int,
     accelerator: Accelerator,
     stopped: Callable[[], bool],
     show: Callable[[JointExample, Answer], None] | None = None,
 ) -> Validation | None:
-    """Judges examples 0 … count-1 of a validation source, shared out among the processes; None where it was stopped.
+    """Judges examples 0 … count-1, shared out among the processes; None where it was stopped.
 
     Args:
+        draw: gives the example of a number, of subjects that training never sees.
         stopped: asked by all processes together before each round.
         show: gets the first example of this process that has a mask.
     """
@@ -71,7 +71,7 @@ def validate(
         index = start + accelerator.process_index
         if index >= count:
             continue
-        example = source.draw(index)
+        example = draw(index)
         with torch.no_grad(), accelerator.autocast():
             answer = model.answer(example)
         judged.append(judge(example, answer))
