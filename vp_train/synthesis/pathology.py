@@ -21,10 +21,14 @@ from vp_train.synthesis.lesions.draw import draw_lesions
 from vp_train.synthesis.lesions.kinds import load_kinds
 from vp_train.synthesis.lesions.model import SyntheticLesion
 from vp_train.synthesis.lesions.painting import Layer, paint, references
+from vp_train.synthesis.lesions.shapes import NEVER
 from vp_train.synthesis.lesions.times import another_time
 
 PAINTED_AS: Mapping[str, str] = {"PERFUSION": "GRE", "TOF": "T1"}
 """Kinds in which lesions look as in another kind."""
+
+FILLED = 0.6
+"""Share of the voxels where a lesion may be that it fills at most when it grows."""
 
 History = tuple[SyntheticLesion | None, ...]
 """A lesion in each session; None before it appears and after it is gone."""
@@ -101,9 +105,16 @@ def _later(
         return lesion
     ages = (ages and interval_days >= changes.ages_after_days) or interval_days >= changes.aged_after_days
     aged = load_kinds()[lesion.kind].later if ages else lesion.kind
+    growth = min(growth, max(1.0, _room(lesion)))
     if growth == 1.0 and aged == lesion.kind:
         return lesion
     return another_time(lesion, growth, aged)
+
+
+def _room(lesion: SyntheticLesion) -> float:
+    """By what factor every focus of a lesion may grow before it would take the form of its surroundings' borders."""
+    possible = [float((focus.level > NEVER).sum()) / max(1, focus.volume) for focus in lesion.foci]
+    return FILLED * min(possible, default=1.0)
 
 
 def painted(
