@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from vp_model.volume import Volume
 
 FAILED, WRONG_USE, REFUSED = 1, 2, 3
-KINDS = ("T1", "T2", "FLAIR", "PD", "GRE", "SWI", "DWI", "ADC", "CT", "unknown")
+KINDS = ("T1", "T1+C", "T2", "FLAIR", "PD", "GRE", "SWI", "DWI", "ADC", "CT", "STIR", "PERFUSION", "TOF", "unknown")
+"""As α knows them; T1+C is a T1 after contrast agent."""
 
 app = typer.Typer(
     help="Language-prompted measurement of brain images (research use only).",
@@ -54,6 +55,7 @@ def run(
     from vp_model.agent import Agent
     from vp_model.checkpoint import CheckpointError
     from vp_model.ontology import color_of
+    from vp_model.program.narration import readable
     from vp_model.rendering import render_overlay
     from vp_model.volume import read_nifti, write_nifti
 
@@ -83,7 +85,7 @@ def run(
         if drawn:
             name = "overlay.png" if len(volumes) == 1 else f"overlay-{volume.name}.png"
             render_overlay(volume.voxels, volume.world, drawn, out / name)
-    _say(summary, as_json)
+    _say(summary, as_json, readable(outcome.transcript).splitlines() if outcome.transcript.steps else [])
     raise typer.Exit({"answered": 0, "refused": REFUSED, "failed": FAILED}[outcome.status])
 
 
@@ -99,13 +101,16 @@ def plan(
     inputs = _inputs(dates, kinds, [])
     from vp_model.agent import Agent
     from vp_model.checkpoint import CheckpointError
+    from vp_model.program.narration import narrate
 
+    volumes = _described(inputs)
     try:
-        planned = Agent.load(checkpoint).plan(prompt, _described(inputs))
+        planned = Agent.load(checkpoint).plan(prompt, volumes)
     except CheckpointError as error:
         _stop(str(error), FAILED)
     structures = [{"name": name, "side": side} for name, side in planned.structures]
-    _say({**asdict(planned), "structures": structures}, as_json)
+    words = narrate(planned.program, volumes) if planned.program else []
+    _say({**asdict(planned), "structures": structures}, as_json, words)
     raise typer.Exit(0 if planned.status == "answered" else REFUSED)
 
 
@@ -202,13 +207,16 @@ def _written(outcome: Outcome, files: dict[str, Path], out: Path, write_nifti: A
     }
 
 
-def _say(summary: dict[str, Any], as_json: bool) -> None:
+def _say(summary: dict[str, Any], as_json: bool, words: list[str]) -> None:
+    """The result, as JSON or to be read: the program, what it does in words, and what it gave out."""
     if as_json:
         print(json.dumps(summary, indent=1))
         return
     print(f"{summary['status']}: {summary['reason']}" if summary["reason"] else summary["status"])
     if summary.get("program"):
         print("\n" + summary["program"].rstrip() + "\n")
+    if words:
+        print("In words:\n" + "".join(f"  {line}\n" for line in words))
     for item in summary.get("measurements", ()):
         mark = "   experimental" if item["experimental"] else ""
         print(f"  {item['label']:32} {item['name']:24} {item['value']:.4g} {item['unit']} {item['visit']}{mark}")

@@ -1,0 +1,122 @@
+"""`vp-model plan`: what α would run, or the refusal, in the form that other programs read, and in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from vp_model.agent import Agent
+from vp_model.cli import KINDS, app
+from vp_model.language import reading
+from vp_model.program.vocabulary import TASKS
+
+DATES = "2024-03-01,2025-03-04"
+TABLE_1 = {
+    "delineate the left hippocampus": "segmentation",
+    "determine the size of the thalamus": "volume analysis",
+    "how much has the lateral ventricle progressed?": "volume change",
+    "compute the bilateral asymmetry of the hippocampus": "volume comparison",
+    "what percent of the white matter lesion is hyperintense?": "relative volume analysis",
+    "what is the lateral width of the brainstem?": "extent analysis",
+    "how much has the third ventricle widened?": "extent change",
+    "locate the left putamen center of mass": "center of mass",
+    "compute the mean thalamus density": "intensity analysis",
+    "how hyperintense is the left caudate relative to the right caudate?": "intensity comparison",
+    "determine progressive signal loss of the thalamus": "intensity change",
+    "where is the white matter lesion?": "location",
+    "does the white matter lesion enhance post contrast?": "enhancement",
+    "does the white matter lesion restrict diffusion?": "diffusion restriction",
+    "characterize signal properties of the white matter lesion": "signal intensity",
+    "crop the image around the brainstem": "image cropping",
+    "remove the cerebellum signal from the image": "tissue removal",
+}
+"""The example prompts of Table 1, about structures that the bundled weights know."""
+NEEDS = {"enhancement": "T1,T1+C", "diffusion restriction": "DWI,ADC"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded_once() -> Iterator[Agent]:
+    """The command loads α at each call; here it is loaded once."""
+    agent = Agent.load()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Agent, "load", lambda *_: agent)
+        yield agent
+
+
+def planned(prompt: str, *options: str) -> tuple[int, dict[str, Any]]:
+    done = CliRunner().invoke(app, ["plan", prompt, *options, "--json"])
+    return done.exit_code, json.loads(done.stdout)
+
+
+def test_the_prompts_are_those_of_all_tasks_of_the_paper() -> None:
+    assert tuple(TABLE_1.values()) == TASKS
+
+
+@pytest.mark.requirement("vp-model plan prints what α would run, or the refusal, without images")
+@pytest.mark.parametrize("prompt", TABLE_1)
+def test_a_prompt_of_table_1_is_planned_as_its_task(prompt: str) -> None:
+    task = TABLE_1[prompt]
+    dates = "2025-03-04,2025-03-04" if task in NEEDS else DATES
+    code, plan = planned(prompt, "--dates", dates, "--kinds", NEEDS.get(task, "T1,T1"))
+    assert code == 0
+    assert list(plan) == ["status", "reason", "task", "structures", "program"]
+    assert (plan["status"], plan["reason"], plan["task"]) == ("answered", "", task)
+    assert plan["structures"] and all(set(entry) == {"name", "side"} for entry in plan["structures"])
+    assert all(entry["side"] in ("left", "right", "both", "") for entry in plan["structures"])
+    assert plan["program"].startswith(f'task("{task}")\n')
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "said"),
+    [
+        ("segment the pancreas", (), "It can find: amygdala"),
+        ("measure the red nucleus", (), "It can find: amygdala"),
+        ("what is the weather today?", (), "It can do these: segmentation"),
+        (
+            "how much has the right thalamus changed?",
+            ("--dates", "2024-03-01"),
+            "Given: an image of unknown kind of 2024",
+        ),
+        ("does the white matter lesion enhance?", ("--kinds", "T1,FLAIR"), "Given: T1 and FLAIR of"),
+    ],
+)
+def test_a_refusal_says_why_and_what_is_possible(prompt: str, options: tuple[str, ...], said: str) -> None:
+    code, plan = planned(prompt, *options)
+    assert code == 3
+    assert list(plan) == ["status", "reason", "task", "structures", "program"]
+    assert plan["status"] == "refused" and said in plan["reason"]
+
+
+def test_without_json_the_program_stands_in_words_too() -> None:
+    done = CliRunner().invoke(app, ["plan", "segment the left hippocampus", "--dates", DATES, "--kinds", "T1,T1"])
+    assert done.exit_code == 0
+    assert 'roi = segment("left hippocampus", v1<MOD>, v2<MOD>)' in done.stdout
+    assert "Finds the left hippocampus on v1 (T1, 2024-03-01) and v2 (T1, 2025-03-04): roi." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--dates", "yesterday"), "no date"),
+        (("--kinds", "XRAY"), "XRAY"),
+        (("--dates", DATES, "--kinds", "T1"), "1 values for 2 volumes"),
+    ],
+)
+def test_wrong_options_are_named(options: tuple[str, ...], said: str) -> None:
+    done = CliRunner().invoke(app, ["plan", "segment the brainstem", *options])
+    assert done.exit_code == 2
+    assert said in done.output
+
+
+def test_a_folder_that_is_no_checkpoint_is_named() -> None:
+    done = CliRunner().invoke(app, ["show", "--checkpoint", "/nowhere"])
+    assert done.exit_code == 1
+    assert "config.json is missing" in done.output
+
+
+def test_the_kinds_of_the_command_line_are_those_that_alpha_knows() -> None:
+    assert set(KINDS) == set(reading.KINDS)
