@@ -15,7 +15,7 @@ from vp_train.synthesis.chance import Chance
 from vp_train.synthesis.lesions.draw import draw_lesions
 from vp_train.synthesis.lesions.kinds import load_kinds
 from vp_train.synthesis.lesions.model import SyntheticLesion
-from vp_train.synthesis.lesions.shapes import RealShape
+from vp_train.synthesis.lesions.shapes import NEVER, RealShape
 from vp_train.synthesis.lesions.times import another_time
 from vp_train.synthesis.space import draw_deformation
 from vp_train.tasks.scene import KINDS
@@ -65,10 +65,12 @@ def test_every_material_has_a_signal_in_every_sequence_type_of_mr_and_ct() -> No
 def test_a_lesion_is_one_piece_for_each_focus_and_of_the_wanted_size(name: str) -> None:
     lesion = one_of_each()[name]
     assert ndimage.label(own(lesion).numpy(), CUBE)[1] == len(lesion.foci)
-    wanted = sum(focus.volume for focus in lesion.foci)
+    wanted = sum(
+        min(focus.volume, int((focus.level > NEVER).sum())) for focus in lesion.foci
+    )  # as far as there is room
+    assert wanted >= 0.5 * sum(focus.volume for focus in lesion.foci)
     assert lesion.facts.volume_mm3 == float(own(lesion).sum())
-    confined = load_kinds()[name].compartment == "ventricular"  # the made-up ventricles hold no more than this
-    assert lesion.facts.volume_mm3 == pytest.approx(wanted, rel=0.5 if confined else 0.15, abs=4)
+    assert lesion.facts.volume_mm3 == pytest.approx(wanted, rel=0.15, abs=4)
 
 
 @pytest.mark.requirement("Lesions are confined by anatomy (B.6)")

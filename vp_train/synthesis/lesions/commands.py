@@ -46,7 +46,8 @@ def lesions(
     subjects = load_subjects(data, cache)
     nothing = torch.zeros(len(load_labels().names), dtype=torch.bool)
     rows = []
-    for number, name in enumerate(wanted):
+    for name in wanted:
+        number = list(known).index(name)
         chance = Chance.seeded(seed * 1000 + number)
         subject = subjects[chance.integer(len(subjects))]
         anatomy = load_anatomies(data, [subject], cache)[0]
