@@ -217,9 +217,12 @@ def test_shapes_of_real_lesions_are_taken() -> None:
     bar[3:6, 3:6, 2:32] = 1.0
     distance = ndimage.distance_transform_edt(bar > 0) - ndimage.distance_transform_edt(bar <= 0)
     real = RealShape(torch.from_numpy(distance).float(), float((bar > 0).sum()))
+    huge = replace(real, volume=1e6)  # would be a thread when scaled down: is not taken
     longest = []
-    for seed in range(6):
-        found = draw_lesions(subject, anatomy, Chance.seeded(seed), 1, ["active white matter lesion"], shapes=[real])
+    for seed in range(12):
+        found = draw_lesions(
+            subject, anatomy, Chance.seeded(seed), 1, ["active white matter lesion"], shapes=[real, huge]
+        )
         at = own(found[0]).nonzero().double()
         variances = torch.linalg.eigvalsh(torch.cov((at - at.mean(dim=0)).T))
         longest.append(float(variances[2] / variances[1]))

@@ -35,7 +35,9 @@ ROOM = 1.6
 FEWEST = 0.5
 """Share of the wanted volume for which there must be room."""
 REAL = 0.5
-"""Share of foci that take the shape of a real lesion, where some are given."""
+"""Share of foci that take the shape of a real lesion, where some of a like size are given."""
+RESCALED = 4.0
+"""Real lesions up to so many times as large or small are of a like size."""
 STRETCH = 0.18
 """Standard deviation of the logarithm of the radii."""
 HALO_ROUGHNESS = 0.3
@@ -116,8 +118,9 @@ def _focus(
             break
     middle = [at - first for at, first in zip(centre, origin, strict=True)]
     roughness = chance.number(*kind.roughness)
-    if shapes and chance.happens(REAL):
-        field = real_field(shape, middle, volume, shapes[chance.integer(len(shapes))], roughness, chance)
+    alike = [real for real in shapes if volume / RESCALED <= real.volume <= volume * RESCALED]
+    if alike and chance.happens(REAL):
+        field = real_field(shape, middle, volume, alike[chance.integer(len(alike))], roughness, chance)
     else:
         field = brownian_field(shape, middle, radii, roughness, chance)
     field = torch.where(allowed, field, torch.full_like(field, NEVER))
