@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from vp_train.synthesis.lesions.model import SyntheticLesion
 from vp_train.synthesis.lesions.shapes import NEVER, RealShape
 from vp_train.synthesis.lesions.times import another_time
 from vp_train.synthesis.space import draw_deformation
+from vp_train.tasks.descriptions import component_words, describe
 from vp_train.tasks.scene import KINDS
 
 KIND_NAMES = tuple(load_kinds())
@@ -133,6 +135,18 @@ def test_a_core_lies_deeper_than_what_is_around_it() -> None:
     lesion = one_of_each()["abscess"]
     deep = torch.from_numpy(ndimage.distance_transform_edt(own(lesion).numpy()))
     assert float(deep[lesion.codes == 2].mean()) > 1.5 * float(deep[lesion.codes == 1].mean())
+
+
+@pytest.mark.parametrize("name", KIND_NAMES)
+def test_prompts_can_name_the_lesion_and_its_components_by_what_is_known_of_it(name: str) -> None:
+    facts = one_of_each()[name].facts
+    for seed in range(8):
+        chance = random.Random(seed)
+        description = describe(facts, [facts], chance)
+        assert description is not None
+        assert description.fits(facts)
+        for component in facts.components:
+            assert description.words in component_words(component, description.words, chance)
 
 
 def test_the_same_seed_draws_the_same_lesions_and_another_seed_others() -> None:
