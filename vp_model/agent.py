@@ -35,7 +35,7 @@ from vp_model.program.refusals import NOT_UNDERSTOOD, can_find, refusal
 from vp_model.program.results import build_outcome
 from vp_model.vision.config import config_from_dict
 from vp_model.vision.device import find_device
-from vp_model.vision.inference import FeatureCache
+from vp_model.vision.inference import FeatureCache, Precision
 from vp_model.vision.mirrored import MirroredViews, load_conditions
 from vp_model.vision.network import VisionNetwork
 from vp_model.vision.sight import Sight
@@ -72,6 +72,7 @@ class Agent:
         vision: VisionNetwork,
         conditions: Mapping[str, torch.Tensor] | None = None,
         memory_bytes: int | None = None,
+        precision: Precision = "float32",
     ) -> None:
         self.checkpoint = checkpoint
         self._language = language
@@ -79,6 +80,7 @@ class Agent:
         self._vision = vision
         self._conditions = conditions
         self._memory_bytes = memory_bytes
+        self._precision = precision
         self._thresholds = {structure.region: structure.threshold for structure in checkpoint.structures}
         self._names = checkpoint.served
         self._constraint: LLTokenizer = make_constraint(tokenizer)
@@ -90,12 +92,19 @@ class Agent:
         }
 
     @classmethod
-    def load(cls, folder: Path | None = None, device: str = "cpu", memory_bytes: int | None = None) -> Agent:
+    def load(
+        cls,
+        folder: Path | None = None,
+        device: str = "cpu",
+        memory_bytes: int | None = None,
+        precision: Precision = "float32",
+    ) -> Agent:
         """The agent of a checkpoint folder; None: the bundled one.
 
         Args:
             device: where m computes: `cpu`, `cuda`, `cuda:1`, …, or `auto`, which is `cuda` where there is one.
             memory_bytes: for features of m; larger images go through in slabs. None: see `default_memory`.
+            precision: of m's multiplications; `bfloat16` takes half the time on processors that have it.
 
         Raises:
             CheckpointError: the folder is no checkpoint, its parts do not fit each other, or the device is not there.
@@ -110,7 +119,7 @@ class Agent:
         except (TypeError, RuntimeError, ValueError, FileNotFoundError) as error:
             first = str(error).splitlines()[0]
             raise CheckpointError(f"The checkpoint {checkpoint.folder.name} does not fit together: {first}") from error
-        return cls(checkpoint, language, tokenizer, vision, conditions, memory_bytes)
+        return cls(checkpoint, language, tokenizer, vision, conditions, memory_bytes, precision)
 
     @property
     def identity(self) -> ModelIdentity:
@@ -135,7 +144,7 @@ class Agent:
 
     def sight(self, volumes: Sequence[Volume]) -> Sight:
         """m on a set of volumes, for several prompts about them: what does not depend on φ is computed once."""
-        cache = FeatureCache(memory_bytes=self._memory_bytes)
+        cache = FeatureCache(memory_bytes=self._memory_bytes, precision=self._precision)
         views = None if self._conditions is None else MirroredViews(self._conditions)
         return Sight(self._vision, {volume.name: volume for volume in volumes}, self._thresholds, cache, views)
 

@@ -148,3 +148,16 @@ def test_conditions_come_one_after_the_other() -> None:
     for number, (probability,) in enumerate(each_condition(built, [volume], phi)):
         assert tuple(probability.shape) == volume.shape
         torch.testing.assert_close(probability, together[number])
+
+
+@pytest.mark.parametrize("limit", [TIGHT, AMPLE])
+@pytest.mark.parametrize("conditioning", ["all", "readout"])
+def test_half_precision_finds_nearly_the_same_and_answers_in_full(conditioning: str, limit: int) -> None:
+    built = trained(replace(SMALL, conditioning=conditioning, depth=2))  # type: ignore[arg-type]
+    volume, phi = Volume(torch.rand(1, 12, 13, 14), THICK), conditions(2, 1)
+    exact = segment_volumes(built, [volume], phi)[0]
+    cache = FeatureCache(memory_bytes=limit, precision="bfloat16")
+    found = segment_volumes(built, [volume], phi, cache)[0]
+    assert found.dtype == torch.float32
+    assert 0 < (found - exact).abs().max() < 0.1
+    assert not torch.is_autocast_enabled("cpu")

@@ -9,7 +9,9 @@ from __future__ import annotations
 import resource
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 
@@ -28,6 +30,12 @@ LIMITED_SHARE = 0.5
 """Of the memory that the process may have at all, where it is limited (RLIMIT_DATA)."""
 CUDA_SHARE = 0.7
 """Of a GPU's free memory, that features may take."""
+
+
+Precision = Literal["float32", "bfloat16"]
+"""Of the multiplications in m. `bfloat16` halves their time where the processor has it; masks then differ in a few
+voxels of their border, and from one kind of processor to another.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +81,12 @@ class FeatureCache:
 
     Attributes:
         memory_bytes: for features, those being computed included; None: what `default_memory` gives.
+        precision: with which features are computed.
     """
 
     capacity: int = 4
     memory_bytes: int | None = None
+    precision: Precision = "float32"
     _entries: OrderedDict[tuple[int, ...], Seen] = field(default_factory=OrderedDict)
 
     def look(self, network: VisionNetwork, volumes: Sequence[Volume]) -> Seen:
@@ -90,11 +100,19 @@ class FeatureCache:
         needed = dense_bytes(network.config, [item.image for item in prepared])
         while self._entries and (len(self._entries) >= self.capacity or self._held() + needed > limit):
             self._entries.popitem(last=False)
-        self._entries[key] = _looked(network, volumes, prepared, needed, limit)
+        with computing(network, self.precision):
+            self._entries[key] = _looked(network, volumes, prepared, needed, limit)
         return self._entries[key]
 
     def _held(self) -> int:
         return sum(seen.size for seen in self._entries.values())
+
+
+def computing(network: VisionNetwork, precision: Precision) -> AbstractContextManager[Any]:
+    """The context in which m computes with a precision."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(next(network.parameters()).device.type, torch.bfloat16)
 
 
 def default_memory(network: VisionNetwork) -> int:
@@ -167,10 +185,12 @@ def each_condition(
     Yields:
         k times, for each volume float32 (w, h, d) in [0, 1] on its own grid, on the CPU.
     """
-    seen = (cache or FeatureCache()).look(network, volumes)
+    cache = cache or FeatureCache()
+    seen = cache.look(network, volumes)
     phi = phi.to(seen.prepared[0].image.features.device)
     for start in range(0, phi.shape[0], seen.turn):
-        found = seen.look.logits(phi[start : start + seen.turn])
+        with computing(network, cache.precision):
+            found = [logits.float() for logits in seen.look.logits(phi[start : start + seen.turn])]
         for number in range(found[0].shape[0]):
             yield [
                 restore(prepared, torch.sigmoid(logits[number : number + 1])).clamp_(0.0, 1.0)[0].cpu()
@@ -202,5 +222,7 @@ def encode_volumes(
     network: VisionNetwork, volumes: Sequence[Volume], phi: torch.Tensor, cache: FeatureCache | None = None
 ) -> torch.Tensor:
     """Encodings ε (n, b) of n volumes for φ (n, d) (paper A.3)."""
-    seen = (cache or FeatureCache()).look(network, volumes)
-    return seen.look.encodings(phi[None].to(seen.prepared[0].image.features.device))[0].cpu()
+    cache = cache or FeatureCache()
+    seen = cache.look(network, volumes)
+    with computing(network, cache.precision):
+        return seen.look.encodings(phi[None].to(seen.prepared[0].image.features.device))[0].float().cpu()

@@ -107,7 +107,7 @@ class Gathering:
     def add(self, x: torch.Tensor) -> None:
         """(b, c, …) of one slab."""
         count = x[0, 0].numel()
-        variance, mean = torch.var_mean(x, dim=(2, 3, 4), correction=0)
+        variance, mean = torch.var_mean(x.float(), dim=(2, 3, 4), correction=0)
         mean, squares = mean.double(), variance.double() * count
         if self.mean is None or self.squares is None:
             self.count, self.mean, self.squares = count, mean, squares
