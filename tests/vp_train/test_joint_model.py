@@ -214,3 +214,14 @@ def test_calls_of_a_program_know_their_markers() -> None:
         Call("segment", "brain", ("v1", "v2"), (0, 1)),
         Call("encode", "", ("v2",), (2,)),
     ]
+
+
+def test_bfloat16_gives_nearly_the_same_gradients() -> None:
+    model = joint_runs.awake(joint_runs.state()).model
+    example = joint_runs.described(location_from_encoding, joint_runs.lesioned_study())
+    whole = gradients(model, example)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = gradients(model, example)
+    assert half.keys() == whole.keys()
+    first, second = (torch.cat([found[name].flatten() for name in whole]) for found in (whole, half))
+    assert float(torch.nn.functional.cosine_similarity(first, second, dim=0)) > 0.99

@@ -76,7 +76,7 @@ class Source:
     def plan(self, index: int) -> StudyPlan:
         """The study of example number `index`, not rendered."""
         seed = self.recipe.seed * SEED_STRIDE + index + (VALIDATION_SEED if self.validation else 0)
-        chance = Chance.seeded(seed)
+        chance = Chance.seeded(seed, self.people[0][0].labels.device)
         subject, anatomy = self.people[chance.integer(len(self.people))]
         return plan_study(subject, load_labels(), chance, self.recipe.study, anatomy)
 
