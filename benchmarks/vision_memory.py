@@ -1,6 +1,7 @@
 """m on large volumes within a memory: what it takes, and that the result is that of everything in memory.
 
     python -m benchmarks.vision_memory [--full] [--presets paper,compact,slim] [--memory-gb 1,6] [--threads 1]
+                                       [--precision float32]
 
 Quick by default: a phantom of 256 × 256 × 200 voxels. `--full` takes 512 × 512 × 400 (0.45 × 0.45 × 0.6 mm), the size
 that a thin-slice CT has; the `paper` preset then computes for minutes. Peaks are those of a fresh process for each row,
@@ -36,7 +37,7 @@ def measure(task: dict[str, Any]) -> Cost:
     voxels, world = phantom(tuple(task["shape"]), tuple(task["spacing"]))
     volume = Volume(torch.from_numpy(voxels)[None], world, kind="T1")
     phi = torch.rand(task["conditions"], 1, config.condition_size)
-    cache = FeatureCache(memory_bytes=int(task["memory_gb"] * 1e9))
+    cache = FeatureCache(memory_bytes=int(task["memory_gb"] * 1e9), precision=task["precision"])
     cost = measured(lambda: segment_volumes(network, [volume], phi, cache))
     seen = cache.look(network, [volume])
     size = " × ".join(str(extent) for extent in seen.prepared[0].image.shape)
@@ -52,6 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--memory-gb", default="")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--conditions", type=int, default=1)
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     chosen = parser.parse_args(arguments)
     shape, spacing = FULL if chosen.full else QUICK
     size = shape[0] * shape[1] * shape[2] * 4 / 1e9
@@ -62,6 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name in chosen.presets.split(","):
         for limit in limits if name == "paper" else limits[:1]:
             task = {"preset": name, "shape": shape, "spacing": spacing, "memory_gb": limit}
+            task["precision"] = chosen.precision
             cost = in_a_process(measure, {**task, "threads": chosen.threads, "conditions": chosen.conditions})
             print(
                 f"| {name} | {limit:g} | {cost.note} | {cost.peak:.2f} | {cost.wall:.0f} | {cost.cpu:.0f} |", flush=True

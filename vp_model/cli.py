@@ -35,6 +35,10 @@ KindsOption = Annotated[str, typer.Option(help=f"Sequence type of each volume: {
 CheckpointOption = Annotated[Path | None, typer.Option(help="A checkpoint folder; the bundled one by default.")]
 DeviceOption = Annotated[str, typer.Option(help="Where the vision network computes: cpu, cuda, cuda:0 or auto.")]
 RegisterOption = Annotated[bool, typer.Option(help="Lay the images on each other first, by rigid registration.")]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(help="Of the vision network: float32, or bfloat16, which takes half the time where it is built in."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -48,6 +52,7 @@ def run(
     register: RegisterOption = True,
     checkpoint: CheckpointOption = None,
     device: DeviceOption = "cpu",
+    precision: PrecisionOption = "float32",
     as_json: JsonOption = False,
 ) -> None:
     """Answers a prompt on NIfTI volumes: masks on each input's grid, measurements, words, an overlay picture."""
@@ -55,6 +60,8 @@ def run(
     for path in images:
         if not path.is_file():
             _stop(f"{path} is no file.", WRONG_USE)
+    if precision not in ("float32", "bfloat16"):
+        _stop(f"--precision: {precision!r} is not one of float32, bfloat16.", WRONG_USE)
     from vp_model.agent import Agent
     from vp_model.checkpoint import CheckpointError
     from vp_model.imaging.alignment import Settings, align, bring_back
@@ -77,7 +84,7 @@ def run(
         files[f"v{number}"] = images[index]
     settings = Settings(within_sessions=register, across_sessions=register)
     try:
-        agent = Agent.load(checkpoint, device)
+        agent = Agent.load(checkpoint, device, precision="bfloat16" if precision == "bfloat16" else "float32")
         aligned = align(volumes, _origins(volumes), settings)
         outcome = bring_back(agent.run(prompt, aligned.volumes), volumes, aligned)
     except CheckpointError as error:
