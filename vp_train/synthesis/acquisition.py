@@ -21,7 +21,9 @@ from vp_train.synthesis.space import grid_axes, smooth_field
 
 AIR_HU = -1000.0
 LOWEST_SIGNAL = 0.02
-"""Signal without diffusion weighting below which no diffusion coefficient is computed."""
+"""Signal without diffusion weighting that counts as any."""
+NOISE_FLOOR = 4.0
+"""Standard deviations of the noise below which no diffusion coefficient is computed."""
 
 
 @dataclass(frozen=True)
@@ -95,17 +97,21 @@ def measured(
         image = _magnitude(average(blur(weighted, smoothing), parts) * bias, noise / 2, chance)
         if kind == "ADC":
             without = _magnitude(average(blur(signal, smoothing), parts) * bias, noise / 2, chance)
-            image = _coefficient(corrupt_kspace(without, corruptions), corrupt_kspace(image, corruptions), b_value)
+            least = max(2 * LOWEST_SIGNAL, NOISE_FLOOR * noise / 2)
+            without, image = corrupt_kspace(without, corruptions), corrupt_kspace(image, corruptions)
+            image = _coefficient(without, image, b_value, least)
             corruptions = ()
     image = corrupt_kspace(image, corruptions)
     image = torch.where(visible, image, 0.0)
     return _exponentiated(normalised(image, kind), distortions, chance)
 
 
-def _coefficient(without: torch.Tensor, weighted: torch.Tensor, b_value: float) -> torch.Tensor:
-    """(w, h, d) apparent diffusion coefficient in 10⁻⁶ mm²/s from signals without and with weighting; 0 without any."""
+def _coefficient(without: torch.Tensor, weighted: torch.Tensor, b_value: float, least: float) -> torch.Tensor:
+    """(w, h, d) apparent diffusion coefficient in 10⁻⁶ mm²/s from signals without and with weighting; 0 where that
+    without is below `least`.
+    """
     quotient = torch.log(without.clamp(min=LOWEST_SIGNAL) / weighted.clamp(min=1e-4)) / b_value * 1e6
-    return torch.where(without > 2 * LOWEST_SIGNAL, quotient.clamp(0.0, 4000.0), 0.0)
+    return torch.where(without > least, quotient.clamp(0.0, 4000.0), 0.0)
 
 
 def normalised(image: torch.Tensor, kind: str) -> torch.Tensor:
