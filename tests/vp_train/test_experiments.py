@@ -16,16 +16,33 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from tests.vp_train.heads import head
+from vp_model.agent import Agent
+from vp_model.language.state import initial_text
+from vp_model.outcome import InputVolume
 from vp_model.vision.config import config_from_dict
 from vp_model.volume import Volume
 from vp_train.cli import app
 from vp_train.datasets.labels import load_labels
-from vp_train.experiments import anatomy, interaction, lesions, longitudinal, quantities, specialists, zero_shot
+from vp_train.experiments import (
+    anatomy,
+    interaction,
+    language,
+    lesions,
+    longitudinal,
+    native,
+    quantities,
+    refusals,
+    specialists,
+    zero_shot,
+)
+from vp_train.experiments.checkpoint import load_language
 from vp_train.experiments.commands import EXPERIMENTS, settings_of
+from vp_train.experiments.document import HEADING, document
 from vp_train.experiments.fitting import draw_images, fit, read_fit
 from vp_train.experiments.report import Bars, Report, write_report
 from vp_train.experiments.statistics import cohens_d, compare, summarise
 from vp_train.synthesis.chance import Chance
+from vp_train.synthesis.lesions.anatomy import anatomy_of
 from vp_train.synthesis.scene import draw_grid, draw_scene, render
 
 RUNNER = CliRunner()
@@ -90,6 +107,99 @@ def test_every_experiment_has_settings_that_build_its_network(scale: str) -> Non
         settings_of("nothing", scale)
 
 
+def test_what_tells_an_outcome_apart_carries_no_risk_at_low_coverage() -> None:
+    certainties, wrong = np.array([0.9, 0.2, 0.8, 0.4]), np.array([False, True, False, True])
+    assert refusals.risks(certainties, wrong).tolist() == pytest.approx([0, 0, 1 / 3, 1 / 2])
+    assert refusals.risks(-certainties, wrong).tolist() == pytest.approx([1, 1, 2 / 3, 1 / 2])
+
+
+def test_calibration_error_is_the_distance_of_stated_from_observed() -> None:
+    chances = np.array([0.25] * 4 + [0.95] * 2)
+    assert refusals.calibration_error(chances, np.array([True] + [False] * 3 + [True] * 2)) == pytest.approx(0.05 / 3)
+    assert refusals.calibration_error(chances, np.array([True] * 4 + [False] * 2)) == pytest.approx(
+        (4 * 0.75 + 2 * 0.95) / 6
+    )
+
+
+def test_certainty_of_refusing_is_high_where_the_bundled_model_refuses() -> None:
+    model, tokenizer = load_language()
+    beginnings = refusals.first_tokens(tokenizer)
+    agent, volumes = Agent.load(), (InputVolume("v1", "T1", "2024-03-01", 0),)
+    found = {}
+    for prompt in ("segment the left hippocampus", "segment the pancreas"):
+        plan = agent.plan(prompt, volumes)
+        state = initial_text(prompt, volumes, agent.checkpoint.served)
+        found[prompt] = refusals.certainty(model, tokenizer, state, plan.program, beginnings)
+    assert found["segment the left hippocampus"].refusal < 0.1 < 0.9 < found["segment the pancreas"].refusal
+    assert all(0 <= item.program <= 1 for item in found.values())
+    assert found["segment the left hippocampus"].program > 0.5
+
+
+def test_refusals_and_language_judge_the_same_checkpoint_on_held_out_phrasings() -> None:
+    report = refusals.run({"prompts": 12, "seed": 5})
+    assert len(report.values["refusal"]) == len(report.values["wrong"]) == 12
+    assert sum(int(row[1]) for row in report.rows) == 12
+    assert report.curve is not None
+    report = language.run({"prompts": 6, "shown": 2})
+    assert [row[:2] for row in report.rows] == [("trained phrasings", "6"), ("held-out phrasings", "6")]
+    assert report.settings["checkpoint"].startswith(Agent.load().identity.name)
+
+
+def test_native_resolution_is_reported_as_ratios_of_the_conformed_to_the_native() -> None:
+    costs = {
+        mode: {
+            "native": [{"cpu": 1.0, "peak": 2.0}] * 2,
+            "1 mm": [{"cpu": 2.0, "peak": 5.0}, {"cpu": 4.0, "peak": 5.0}],
+        }
+        for mode in ("inference", "training")
+    }
+    report = native.report({"1": costs, "2": costs}, {"samples": 2})
+    assert report.rows[-1][:3] == ("**all**", "3 ± 1.2 [2, 4]", "2.5 ± 0 [2.5, 2.5]")
+    assert report.rows[0][1].startswith("1.00 / 3.00: 3 ±")
+
+
+def test_a_document_gets_the_reports_and_keeps_what_stands_above(tmp_path: Path) -> None:
+    page = tmp_path / "docs" / "EXPERIMENTS.md"
+    page.parent.mkdir()
+    page.write_text(f"# Experiments\n\nWhat they are.\n\n{HEADING}\n\nold results\n")
+    bars = Bars(("one",), {"ours": [summarise([0.1, 0.2])]}, "Dice")
+    for name, shown in (("first", bars), ("second", None)):
+        report = Report(name, name.title(), "theirs", ("a",), (("1",),), ("note",), {}, {}, shown, cpu_seconds=60)
+        write_report(report, tmp_path / "results")
+    assert document(tmp_path / "results", ("second", "third", "first"), page) == ["third"]
+    text = page.read_text()
+    assert text.startswith("# Experiments\n\nWhat they are.\n")
+    assert "old results" not in text
+    assert text.index("## Second") < text.index("## First")
+    assert "2 minutes of CPU in all" in text
+    assert "Without a report: third." in text
+    assert "![first](pictures/experiments/first.png)" in text
+    assert (page.parent / "pictures/experiments/first.png").is_file()
+    before = text
+    document(tmp_path / "results", ("second", "third", "first"), page)
+    assert page.read_text() == before
+    page.write_text("nothing")
+    with pytest.raises(ValueError, match="heading"):
+        document(tmp_path / "results", ("first",), page)
+
+
+def test_of_all_experiments_one_without_data_does_not_keep_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = Report("language", "Language", "theirs", ("a",), (("1",),), (), {}, {})
+    some = {
+        "zero-shot": EXPERIMENTS["zero-shot"],
+        "interaction": EXPERIMENTS["interaction"],
+        "language": lambda _: done,
+    }
+    monkeypatch.setattr("vp_train.experiments.commands.EXPERIMENTS", some)
+    monkeypatch.setattr(Agent, "load", lambda folder=None: None)
+    result = RUNNER.invoke(app, ["experiment", "all", "--out", str(tmp_path)])
+    assert result.exit_code == 1
+    assert (tmp_path / "language.md").is_file()
+    assert "interaction: Name the folder of label maps" in result.output
+
+
 def test_a_fit_learns_and_depends_on_its_seed_alone() -> None:
     settings = read_fit({**tiny("interaction")["fit"], "steps": 3})
     first, second = fit(settings, [head()]), fit(settings, [head()])
@@ -117,9 +227,21 @@ def test_lesion_synthesis_is_switched_off_for_one_of_two_networks(tmp_path: Path
     nibabel.save(
         nibabel.Nifti1Image((voxels > 0.9).astype(np.uint8), image.placed.world), tmp_path / "one_lesion.nii.gz"
     )
-    report = lesions.run(tiny("lesion-synthesis"), [head()], [head()], tmp_path)
+    anatomies = [anatomy_of(head()), anatomy_of(head())]
+    report = lesions.run(tiny("lesion-synthesis"), [head()], [head()], anatomies, tmp_path)
     assert report.rows[-1][0] == "real: one"
     assert set(report.values["real"]["one"]) == {"with", "without", "threshold"}
+
+
+def test_synthesis_adds_lesions_that_are_asked_for_and_others_that_are_not() -> None:
+    ablation = lesions.Ablation({"made_up": anatomy_of(head())}, ("acute infarct",), ("glioma",), share=1.0, beside=1.0)
+    scene = draw_scene(head(), load_labels(), Chance.seeded(3), 0.0)
+    found = [lesion.facts.structure for lesion in ablation.synthetic(scene, Chance.seeded(4)).synthetic]
+    assert found[0] == "infarct"
+    assert set(found[1:]) <= {"glioma"}
+    without = ablation.without(scene, Chance.seeded(4))
+    assert without.synthetic == ()
+    assert without.lesions is None or without.lesions.threshold == np.inf
 
 
 def test_the_threshold_finds_bright_spots_within_the_brain_and_no_specks() -> None:

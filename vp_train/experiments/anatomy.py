@@ -14,7 +14,7 @@ from vp_model.checkpoint import open_checkpoint
 from vp_model.volume import read_nifti
 from vp_train.datasets.labels import load_labels
 from vp_train.evaluation.anatomy import NOT_IN_REFERENCE, SMALLEST_REFERENCE, dice, read_reference, score_scan
-from vp_train.experiments.checkpoint import load_network
+from vp_train.experiments.checkpoint import load_network, named
 from vp_train.experiments.report import Report
 from vp_train.experiments.statistics import compare, summarise
 
@@ -85,6 +85,6 @@ def run(
         ("structure", *(f"{tool} {name}" for tool in found for name in names)),
         (*rows, ("**mean**", *means)),
         tuple(notes),
-        dict(settings),
+        {**settings, **named(checkpoint)},
         {"dice": found},
     )

@@ -1,12 +1,16 @@
-"""The vision network of a checkpoint folder with its condition table, as experiments without language use it."""
+"""The parts of a checkpoint folder, as experiments use them one by one."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 
-from vp_model.checkpoint import open_checkpoint
+from vp_model.checkpoint import LANGUAGE_FILE, TOKENIZER_FILE, open_checkpoint
+from vp_model.language.config import LanguageConfig
+from vp_model.language.model import LanguageModel
+from vp_model.language.tokens import load_tokenizer
 from vp_model.vision.config import config_from_dict
 from vp_model.vision.network import VisionNetwork
 from vp_model.vision.weights import load_vision
@@ -23,3 +27,19 @@ def load_network(folder: Path | None = None) -> tuple[VisionNetwork, ConditionTa
     vectors = load_file(checkpoint.folder / "condition_table.safetensors")["vectors"]
     table.load_state_dict({"vectors": vectors})
     return network, table.eval()
+
+
+def load_language(folder: Path | None = None) -> tuple[LanguageModel, Tokenizer]:
+    """α and its tokenizer; of the bundled checkpoint where no folder is named."""
+    checkpoint = open_checkpoint(folder)
+    tokenizer = load_tokenizer(checkpoint.folder / TOKENIZER_FILE)
+    language = LanguageModel(LanguageConfig(**checkpoint.language), tokenizer.get_vocab_size())
+    weights = load_file(checkpoint.folder / LANGUAGE_FILE)
+    language.load_state_dict({name: value.float() for name, value in weights.items()})
+    return language.eval(), tokenizer
+
+
+def named(folder: Path | None = None) -> dict[str, str]:
+    """Which checkpoint an experiment judged, for its report."""
+    identity = open_checkpoint(folder).identity
+    return {"checkpoint": f"{identity.name} {identity.version} ({identity.content_hash[:12]})"}

@@ -1,4 +1,6 @@
-"""`vp-train experiment NAME`: one command for each of the paper's experiments."""
+"""`vp-train experiment NAME`: one command for each of the paper's experiments, and `report`, which writes their tables
+into a document.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,16 @@ import typer
 if TYPE_CHECKING:
     from vp_train.experiments.report import Report
 
-DataOption = Annotated[Path, typer.Option(help="Folder of label maps (synthseg_*_seg.nii.gz).")]
+DataOption = Annotated[Path | None, typer.Option(help="Folder of label maps (synthseg_*_seg.nii.gz).")]
 OutOption = Annotated[Path, typer.Option(help="Folder for NAME.json, NAME.md and NAME.png.")]
 ScaleOption = Annotated[str, typer.Option(help="`small` for a CPU, `full` as in the paper.")]
 ScansOption = Annotated[Path | None, typer.Option(help="Folder of real scans with references; never trained on.")]
 CheckpointOption = Annotated[Path | None, typer.Option(help="Checkpoint folder; the bundled one where not given.")]
 OtherOption = Annotated[list[str] | None, typer.Option(help="NAME=FOLDER of another tool's label maps; repeatable.")]
 PreparedOption = Annotated[Path | None, typer.Option(help="Folder that `vp-train data prepare` filled.")]
+DocumentOption = Annotated[
+    Path | None, typer.Option(help="Document whose results are written anew from all reports in `--out`.")
+]
 ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads.")]
 
 
@@ -30,7 +35,7 @@ class Given:
     """What the command line gives an experiment."""
 
     settings: dict[str, Any]
-    data: Path
+    data: Path | None
     out: Path
     scans: Path | None
     checkpoint: Path | None
@@ -38,10 +43,30 @@ class Given:
     prepared: Path | None
 
     def subjects(self) -> tuple[list[Any], list[Any]]:
-        """(training, held out)"""
+        """(training, held out)
+
+        Raises:
+            typer.BadParameter: no folder of label maps was named.
+        """
         from vp_train.datasets.maps import load_subjects, split
 
+        if self.data is None:
+            raise typer.BadParameter("Name the folder of label maps with --data.")
         return split(load_subjects(self.data, self.out / "cache"))
+
+    def anatomies(self, subjects: list[Any]) -> list[Any]:
+        """Where the voxels of each subject's label map lie."""
+        from vp_train.synthesis.lesions.anatomy import load_anatomies
+
+        if self.data is None:
+            raise typer.BadParameter("Name the folder of label maps with --data.")
+        return load_anatomies(self.data, subjects, self.out / "cache")
+
+
+def _native(given: Given) -> Report:
+    from vp_train.experiments.native import run
+
+    return run(given.settings)
 
 
 def _interaction(given: Given) -> Report:
@@ -59,7 +84,9 @@ def _specialists(given: Given) -> Report:
 def _lesions(given: Given) -> Report:
     from vp_train.experiments.lesions import run
 
-    return run(given.settings, *given.subjects(), given.scans)
+    subjects, held_out = given.subjects()
+    anatomies = given.anatomies([*subjects, *held_out])
+    return run(given.settings, subjects, held_out, anatomies, given.scans)
 
 
 def _anatomy(given: Given) -> Report:
@@ -88,15 +115,39 @@ def _longitudinal(given: Given) -> Report:
     return run(given.settings, given.subjects()[1], given.checkpoint)
 
 
+def _characterisation(given: Given) -> Report:
+    from vp_train.experiments.characterisation.experiment import run
+
+    subjects, held_out = given.subjects()
+    return run(given.settings, subjects, held_out, given.anatomies([*subjects, *held_out]))
+
+
+def _language(given: Given) -> Report:
+    from vp_train.experiments.language import run
+
+    return run(given.settings, given.checkpoint)
+
+
+def _refusals(given: Given) -> Report:
+    from vp_train.experiments.refusals import run
+
+    return run(given.settings, given.checkpoint)
+
+
 EXPERIMENTS: dict[str, Callable[[Given], Report]] = {
     "whole-brain": _anatomy,
     "zero-shot": _zero_shot,
     "longitudinal": _longitudinal,
     "end-to-end": _quantities,
     "specialists": _specialists,
+    "native-resolution": _native,
     "interaction": _interaction,
     "lesion-synthesis": _lesions,
+    "characterisation": _characterisation,
+    "language": _language,
+    "refusals": _refusals,
 }
+"""In the order in which their tables are shown."""
 
 
 def settings_of(name: str, scale: str) -> dict[str, Any]:
@@ -115,36 +166,74 @@ def settings_of(name: str, scale: str) -> dict[str, Any]:
 
 
 def experiment(
-    name: Annotated[str, typer.Argument(help="An experiment, or `all`.")],
-    data: DataOption,
+    name: Annotated[str, typer.Argument(help="An experiment, `all`, or `report` to write the document alone.")],
     out: OutOption,
+    data: DataOption = None,
     scale: ScaleOption = "small",
     scans: ScansOption = None,
     checkpoint: CheckpointOption = None,
     other: OtherOption = None,
     prepared: PreparedOption = None,
+    document: DocumentOption = None,
     threads: ThreadsOption = None,
 ) -> None:
     """Runs an experiment and writes its table."""
+    if name != "report":
+        given = Given({}, data, out, scans, checkpoint, _folders(other or []), prepared)
+        failed = _run(tuple(EXPERIMENTS) if name == "all" else (name,), scale, given, threads)
+    else:
+        failed = []
+    if document is not None:
+        from vp_train.experiments.document import document as write_document
+
+        missing = write_document(out, tuple(EXPERIMENTS), document)
+        typer.echo(f"Wrote {document}." + (f" Without a report: {', '.join(missing)}." if missing else ""))
+    elif name == "report":
+        raise typer.BadParameter("Name the document to write with --document.")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _run(names: tuple[str, ...], scale: str, given: Given, threads: int | None) -> list[str]:
+    """Runs experiments one after the other; of several, one that lacks its data does not keep the others.
+
+    Returns:
+        Names of those that could not run.
+    """
     import torch
 
     from vp_train.experiments.report import write_report
 
     if threads is not None:
         torch.set_num_threads(threads)
-    others = {}
-    for entry in other or []:
+    failed = []
+    for name in names:
+        held = replace(given, settings=settings_of(name, scale))
+        started, computed = time.monotonic(), time.process_time()
+        try:
+            report = EXPERIMENTS[name](held)
+        except (FileNotFoundError, typer.BadParameter) as problem:
+            if len(names) == 1:
+                raise
+            typer.echo(f"{name}: {problem}", err=True)
+            failed.append(name)
+            continue
+        report = replace(
+            report,
+            settings={"scale": scale, **report.settings},
+            seconds=time.monotonic() - started,
+            cpu_seconds=time.process_time() - computed,
+        )
+        write_report(report, given.out)
+        typer.echo(report.markdown())
+    return failed
+
+
+def _folders(entries: list[str]) -> dict[str, Path]:
+    found = {}
+    for entry in entries:
         tool, separator, folder = entry.partition("=")
         if not separator:
             raise typer.BadParameter(f"--other is NAME=FOLDER, not {entry!r}.")
-        others[tool] = Path(folder)
-    for chosen in EXPERIMENTS if name == "all" else (name,):
-        given = Given(settings_of(chosen, scale), data, out, scans, checkpoint, others, prepared)
-        started = time.monotonic()
-        report = EXPERIMENTS[chosen](given)
-        report = replace(report, settings={"scale": scale, **report.settings}, seconds=time.monotonic() - started)
-        write_report(report, out)
-        typer.echo(report.markdown())
-    if name == "all":
-        texts = [(out / f"{chosen}.md").read_text(encoding="utf-8") for chosen in EXPERIMENTS]
-        (out / "all.md").write_text("\n".join(texts), encoding="utf-8")
+        found[tool] = Path(folder)
+    return found

@@ -53,11 +53,11 @@ def draw_images(
     spacing_mm: float,
     count: int,
     kind: str | None = None,
-    prepared: Callable[[Scene], Scene] = lambda scene: scene,
+    prepared: Callable[[Scene, Chance], Scene] = lambda scene, chance: scene,
 ) -> list[Image]:
     """Images of one head: the first isotropic, others with one thick axis, as several sequences of a visit are."""
     labels = load_labels()
-    scene = prepared(draw_scene(subject, labels, chance))
+    scene = prepared(draw_scene(subject, labels, chance), chance)
     images = []
     for number in range(count):
         spacing = [spacing_mm] * 3
@@ -71,7 +71,7 @@ def fit(
     subjects: Sequence[Subject],
     targets: Sequence[str] | None = None,
     kind: str | None = None,
-    prepared: Callable[[Scene], Scene] = lambda scene: scene,
+    prepared: Callable[[Scene, Chance], Scene] = lambda scene, chance: scene,
 ) -> tuple[VisionNetwork, ConditionTable]:
     """A network trained on synthetic images.
 

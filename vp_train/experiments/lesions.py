@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from vp_train.experiments.fitting import dice_by_target, draw_images, fit, read_
 from vp_train.experiments.report import Report, flat
 from vp_train.experiments.statistics import compare, summarise
 from vp_train.synthesis.chance import Chance
+from vp_train.synthesis.lesions.anatomy import Anatomy
+from vp_train.synthesis.lesions.draw import draw_lesions
+from vp_train.synthesis.lesions.model import SyntheticLesion
 from vp_train.synthesis.scene import Scene
 from vp_train.training.condition import ConditionTable
 
@@ -49,31 +52,69 @@ def threshold_lesions(volume: Volume, brain: NDArray[np.bool_]) -> NDArray[np.bo
     return kept
 
 
-def without_synthesis(scene: Scene) -> Scene:
-    """Only the lesions that the label map itself holds."""
-    if scene.lesions is None:
-        return scene
-    return replace(scene, lesions=replace(scene.lesions, threshold=math.inf, known=True))
+@dataclass(frozen=True, eq=False)
+class Ablation:
+    """Scenes with and without lesion synthesis (B.6).
+
+    Attributes:
+        anatomies: of each subject, by its name.
+        asked, others: kinds of lesions (`lesions/kinds.json`) that are the target, and that are not.
+        share: how many scenes show lesions that are the target; `beside`, others.
+    """
+
+    anatomies: Mapping[str, Anatomy]
+    asked: tuple[str, ...]
+    others: tuple[str, ...]
+    share: float
+    beside: float
+
+    def without(self, scene: Scene, chance: Chance) -> Scene:
+        """Only the lesions that the label map itself holds."""
+        if scene.lesions is None:
+            return scene
+        return replace(scene, lesions=replace(scene.lesions, threshold=math.inf, known=True))
+
+    def synthetic(self, scene: Scene, chance: Chance) -> Scene:
+        """These, and lesions drawn into the label map: some that are the target, some that are not."""
+        anatomy = self.anatomies[scene.subject.name]
+        found: tuple[SyntheticLesion, ...] = ()
+        if chance.happens(self.share):
+            found = draw_lesions(scene.subject, anatomy, chance, 1, self.asked)
+        if chance.happens(self.beside):
+            found += draw_lesions(scene.subject, anatomy, chance, 1, self.others, avoid=found)
+        return replace(self.without(scene, chance), synthetic=found)
 
 
 def run(
-    settings: Mapping[str, Any], subjects: Sequence[Subject], held_out: Sequence[Subject], scans: Path | None
+    settings: Mapping[str, Any],
+    subjects: Sequence[Subject],
+    held_out: Sequence[Subject],
+    anatomies: Sequence[Anatomy],
+    scans: Path | None,
 ) -> Report:
     """Train with and without lesion synthesis and judge both on the same images.
 
     Args:
+        anatomies: of the subjects, then of those held out.
         scans: folder with a real patient (`<name>_flair.nii.gz` and `<name>_lesion.nii.gz`); left out where None.
     """
     fitted = read_fit(settings["fit"])
+    drawn = dict(settings["lesions"])
+    ablation = Ablation(
+        {subject.name: anatomy for subject, anatomy in zip((*subjects, *held_out), anatomies, strict=True)},
+        tuple(drawn.pop("asked")),
+        tuple(drawn.pop("others")),
+        **drawn,
+    )
     trained = {
-        "with": fit(fitted, subjects, kind="FLAIR"),
-        "without": fit(fitted, subjects, kind="FLAIR", prepared=without_synthesis),
+        "with": fit(fitted, subjects, kind="FLAIR", prepared=ablation.synthetic),
+        "without": fit(fitted, subjects, kind="FLAIR", prepared=ablation.without),
     }
     synthetic: dict[str, list[float]] = {name: [] for name in trained}
     for sample in range(int(settings["samples"])):
         chance = Chance.seeded(6_000_000 + sample)
         subject = held_out[sample % len(held_out)]
-        image = draw_images(subject, chance, fitted.spacing_mm, 1, "FLAIR")[0]
+        image = draw_images(subject, chance, fitted.spacing_mm, 1, "FLAIR", ablation.synthetic)[0]
         scores = {name: _synthetic_dice(*parts, image.placed, image.targets) for name, parts in trained.items()}
         if all(value is not None for value in scores.values()):
             for name, value in scores.items():
@@ -92,7 +133,8 @@ def run(
             (f"real: {name}", *(f"{100 * real[name][key]:.1f}" for key in ("with", "without", "threshold")), "–")
         )
     notes = (
-        "Both networks saw the same heads and contrasts; without synthesis only the label maps' own lesions were left.",
+        "With synthesis, white matter lesions are drawn into the label maps from Brownian noise (B.6), in some images "
+        "beside lesions of other kinds that are not the target; without, only the label maps' own lesions are left.",
         f"The threshold is {THRESHOLD_Z} robust deviations above the brain's median, cleaned.",
     )
     return Report(
@@ -102,7 +144,7 @@ def run(
         ("judged on", "with synthesis", "without", "intensity threshold", "paired test"),
         tuple(rows),
         notes,
-        flat(settings),
+        flat({key: value for key, value in settings.items() if key != "lesions"}),
         {"synthetic": synthetic, "real": real},
     )
 

@@ -14,7 +14,7 @@ import torch
 from vp_model.vision.network import VisionNetwork
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import Subject
-from vp_train.experiments.checkpoint import load_network
+from vp_train.experiments.checkpoint import load_network, named
 from vp_train.experiments.report import Report
 from vp_train.experiments.statistics import cohens_d, summarise
 from vp_train.synthesis.chance import Chance
@@ -133,7 +133,7 @@ def run(settings: Mapping[str, Any], held_out: Sequence[Subject], checkpoint: Pa
         ),
         tuple(rows),
         notes,
-        {key: value for key, value in settings.items() if not isinstance(value, Mapping)},
+        {**{key: value for key, value in settings.items() if not isinstance(value, Mapping)}, **named(checkpoint)},
         {"changes": found},
     )
 

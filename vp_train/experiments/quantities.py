@@ -21,7 +21,7 @@ from vp_model.vision.network import VisionNetwork
 from vp_model.volume import Volume
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import Subject
-from vp_train.experiments.checkpoint import load_network
+from vp_train.experiments.checkpoint import load_network, named
 from vp_train.experiments.fitting import draw_images
 from vp_train.experiments.report import Report
 from vp_train.experiments.statistics import compare, summarise
@@ -125,7 +125,7 @@ def run(settings: Mapping[str, Any], held_out: Sequence[Subject], checkpoint: Pa
         ("prompt", "unit", "error, prompted", "error, by hand", "paired test", "unanswered"),
         tuple(rows),
         notes,
-        dict(settings),
+        {**settings, **named(checkpoint)},
         {"errors": errors, "unanswered": unanswered},
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,15 @@ class Bars:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """Lines of a plot: `lines[series]` holds x and y."""
+
+    across: str
+    up: str
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+
+
+@dataclass(frozen=True)
 class Report:
     """Result of an experiment.
 
@@ -34,7 +43,7 @@ class Report:
         notes: what was done, at which scale, and what the numbers do not say.
         settings: what it ran with.
         values: everything measured, for machines.
-        seconds: how long it took.
+        seconds: how long it took; `cpu_seconds`, how long it computed, whatever else the machine did.
     """
 
     name: str
@@ -46,8 +55,9 @@ class Report:
     settings: Mapping[str, Any]
     values: Mapping[str, Any]
     bars: Bars | None = None
+    curve: Curve | None = None
     seconds: float = 0.0
-    extra: Mapping[str, str] = field(default_factory=dict)
+    cpu_seconds: float = 0.0
 
     def markdown(self) -> str:
         lines = [f"## {self.title}", "", f"Paper: {self.paper}", ""]
@@ -55,18 +65,22 @@ class Report:
         lines += ["| " + " | ".join(row) + " |" for row in self.rows]
         lines += [""] + [f"- {note}" for note in self.notes]
         settings = ", ".join(f"{key} {value}" for key, value in self.settings.items())
-        lines += ["", f"`vp-train experiment {self.name}`: {settings}; {self.seconds / 60:.1f} minutes.", ""]
+        lines += ["", f"`vp-train experiment {self.name}`: {settings}; {self.cpu_seconds / 60:.1f} minutes of CPU "]
+        lines[-1] += f"in {self.seconds / 60:.1f} minutes."
+        lines.append("")
         return "\n".join(lines)
 
 
 def write_report(report: Report, out: Path) -> None:
-    """`<name>.json`, `<name>.md` and, where there are bars, `<name>.png`."""
+    """`<name>.json`, `<name>.md` and, where there are bars or a curve, `<name>.png`."""
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(asdict(report), indent=1, ensure_ascii=False, default=str)
     (out / f"{report.name}.json").write_text(text + "\n", encoding="utf-8")
     (out / f"{report.name}.md").write_text(report.markdown(), encoding="utf-8")
     if report.bars is not None:
         draw_bars(report.bars, report.title, out / f"{report.name}.png")
+    elif report.curve is not None:
+        draw_curve(report.curve, report.title, out / f"{report.name}.png")
 
 
 def draw_bars(bars: Bars, title: str, path: Path) -> None:
@@ -93,6 +107,19 @@ def draw_bars(bars: Bars, title: str, path: Path) -> None:
     axes.set_ylabel(bars.unit)
     axes.set_title(title, fontsize=9)
     axes.legend(fontsize=7)
+    figure.savefig(path, dpi=110)
+
+
+def draw_curve(curve: Curve, title: str, path: Path) -> None:
+    figure = Figure(figsize=(6.0, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for series, (x, y) in curve.lines.items():
+        axes.plot(x, y, label=series)
+    axes.set(xlabel=curve.across, ylabel=curve.up)
+    axes.set_title(title, fontsize=9)
+    axes.legend(fontsize=7)
+    axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
 
 

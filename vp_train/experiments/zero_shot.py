@@ -17,7 +17,7 @@ from vp_model.vision.inference import segment_volumes
 from vp_model.volume import Volume, read_nifti
 from vp_train.datasets.public.cases import prepared_cases
 from vp_train.evaluation.anatomy import dice
-from vp_train.experiments.checkpoint import load_network
+from vp_train.experiments.checkpoint import load_network, named
 from vp_train.experiments.lesions import threshold_lesions
 from vp_train.experiments.report import Report
 from vp_train.experiments.statistics import compare, summarise
@@ -95,7 +95,7 @@ def run(
         ("data", "prompt", "cases", "prompted", "intensity threshold", "paired test", "refused"),
         tuple(rows),
         notes,
-        {},
+        named(checkpoint),
         {"dice": scores, "refused": refused},
     )
 
