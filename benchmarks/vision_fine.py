@@ -127,7 +127,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--shape", default="96,112,96")
     parser.add_argument("--edge", type=int, default=24)
-    parser.add_argument("--levels", type=int, default=2)
+    parser.add_argument("--levels", type=int, default=1)
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(chosen.threads)
     if chosen.scan:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Protocol
 
 import numpy as np
@@ -330,6 +331,18 @@ def slabs(shape: Shape, rows: int) -> Sequence[tuple[Shape, Shape]]:
     """Boxes of `rows` along the first axis that cover a grid."""
     w, h, d = shape
     return [((start, 0, 0), (min(start + rows, w), h, d)) for start in range(0, w, rows)]
+
+
+def blocks(shape: Shape, edge: int, every: int) -> Sequence[tuple[Shape, Shape]]:
+    """Blocks spread evenly over a grid, one in `every` along each axis."""
+    starts = []
+    for size in shape:
+        places = range(0, size, edge)
+        starts.append(places[min(len(places) - 1, every - 1) // 2 :: every])
+    return [
+        ((i, j, k), _triple([min(start + edge, size) for start, size in zip((i, j, k), shape, strict=True)]))
+        for i, j, k in product(*starts)
+    ]
 
 
 def _triple(values: Sequence[int]) -> Shape:

@@ -1,10 +1,11 @@
 """Small structures: the finest levels of the decoder only where a coarse look leaves doubt.
 
-A structure fills a hundredth of a head, but most operations of m are those of its two finest levels. Here m first looks
-at the volumes at a coarser spacing, an eighth of the work; around the voxels that may belong to the structure the
-finest levels are decoded, elsewhere there is none of it. The encoder and the coarse levels of the decoder are those of
-a full pass; what is not exact is the statistics of the finest normalisations, which are estimated from slabs through
-the whole level, and what the coarse look missed. `benchmarks/vision_fine.py` measures how far results differ.
+A structure fills a hundredth of a head, but most operations of m are those of its finest levels. Here m first looks at
+the volumes at a coarser spacing, an eighth of the work; around the voxels that may belong to the structure the finest
+levels are decoded, elsewhere there is none of it. The encoder and the coarse levels of the decoder are those of a full
+pass; what is not exact is the statistics of the finest normalisations, which are estimated from blocks spread over the
+whole level, and what the coarse look missed. `benchmarks/vision_fine.py` measures how far results differ; the agent
+takes full passes, whose features serve all structures.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ class Focus:
         doubt: probability of the coarse look from which a voxel may belong to the structure.
         margin_mm: room around these voxels.
         levels: of the decoder's finest levels, how many are decoded in the box alone.
-        every: of thin slabs of these levels, which share (one in `every`) gives the statistics.
+        every: of small blocks of these levels, one in `every` along each axis gives the statistics.
     """
 
     coarser: float = 2.0
     doubt: float = 0.02
     margin_mm: float = 5.0
-    levels: int = 2
-    every: int = 8
+    levels: int = 1
+    every: int = 2
 
 
 @torch.inference_mode()

@@ -32,6 +32,7 @@ from vp_model.vision.fields import (
     Refined,
     Stored,
     Upsampled,
+    blocks,
     pooled_by,
     slabs,
 )
@@ -44,8 +45,8 @@ ENCODER_SHARE = 1 / 8
 DECODER_SHARE = 0.95
 SLAB_SHARE = 1 / 16
 """Of the memory, that the tensors around one slab may take."""
-SAMPLE_ROWS = 4
-"""Of the slabs from which statistics are estimated."""
+SAMPLE_EDGE = 8
+"""Voxels along the edge of the blocks from which statistics are estimated."""
 SLAB_WIDTH = 6
 """A slab's tensors (inputs with their neighbours, outputs, what the layers make in between) are about so many times the
 features that come out."""
@@ -187,8 +188,8 @@ class Walk:
     """The layers of m over fields.
 
     Attributes:
-        every: 1, or, to estimate the statistics of normalisations, from each so-manieth of thin slabs (`focused.py`);
-            nothing is kept then.
+        every: 1, or, to estimate the statistics of normalisations, from each so-manieth of small blocks along each axis
+            (`focused.py`); nothing is kept then.
     """
 
     network: VisionNetwork
@@ -277,8 +278,7 @@ class Walk:
         """
         gathering = Gathering()
         if self.every > 1:
-            thin = slabs(source.shape, SAMPLE_ROWS)
-            for low, high in thin[min(len(thin), self.every) // 2 :: self.every]:
+            for low, high in blocks(source.shape, SAMPLE_EDGE, self.every):
                 gathering.add(source.box(low, high))
             return source, gathering.of_groups(groups), None
         stored: Stored | None = None
