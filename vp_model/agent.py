@@ -212,7 +212,7 @@ class Agent:
             return refusal(inspection.refusal, volumes, self._names)
         if not inspection.task and not task:
             return refusal(NOT_UNDERSTOOD, volumes, self._names)
-        problem = ungrounded(prompt, inspection.structures, load_ontology(), self._names)
+        problem = ungrounded(prompt, inspection.structures, load_ontology(), self._names, inspection.shown)
         return f"{problem} {can_find(self._names)}" if problem else ""
 
     def _refused(

@@ -63,6 +63,12 @@ def test_what_is_not_known_is_refused_with_a_reason(agent: Agent, prompt: str) -
     assert plan.reason
 
 
+def test_a_word_that_names_nothing_is_not_answered_with_something_else(agent: Agent) -> None:
+    """Which ventricle is meant is not said: either it is taken for one of them, or the prompt is refused."""
+    plan = agent.plan("how far is the lesion from the ventricle", TWO_VISITS)
+    assert plan.status == "refused" or any("ventric" in name for name, _ in plan.structures)
+
+
 def test_a_change_needs_two_sessions(agent: Agent) -> None:
     plan = agent.plan("How much has the right thalamus changed since the last visit?", TWO_VISITS[:1])
     assert plan.status == "refused"

@@ -148,6 +148,26 @@ def test_anatomy_that_helps_with_a_lesion_does_not_stand_for_anatomy_that_was_na
     assert said is not None and "names the lateral ventricle" in said
 
 
+def test_anatomy_that_a_lesions_program_shows_was_asked_for() -> None:
+    """ "The ventricle" is no name: what the program shows in its place would be a guess."""
+    code = (
+        'task("extent analysis")\nfirst = segment("brainstem", v1<MOD>)\nleft = segment("left thalamus", v1<MOD>)\n'
+        'right = segment("right thalamus", v1<MOD>)\nsecond = union(left, right)\nshow(first)\nshow(second)\n'
+        "show(intersection(first, second))\n"
+    )
+    targets = region_targets(ONTOLOGY, REGIONS)
+    shown = inspect_program(code, initial_known(VOLUMES, targets), targets).shown
+    assert shown == (frozenset({"brainstem"}), frozenset({"thalamus"}), frozenset({"brainstem", "thalamus"}))
+    lesion, near = ("white matter lesion", ""), ("brainstem", "")
+    prompt, known = "how far is the lesion from the ventricle?", (*KNOWN, "white matter lesion")
+    parts = [frozenset({"white matter lesion"}), frozenset({"brainstem"})]
+    said = ungrounded(prompt, [lesion, near], ONTOLOGY, known, parts)  # type: ignore[list-item]
+    assert said is not None and "asking for the brainstem too" in said
+    assert ungrounded(prompt, [lesion, near], ONTOLOGY, known, parts[:1]) is None  # type: ignore[list-item]
+    named = prompt.replace("ventricle", "brain stem")
+    assert ungrounded(named, [lesion, near], ONTOLOGY, known, parts) is None  # type: ignore[list-item]
+
+
 @given(st.text(max_size=200))
 @settings(max_examples=100)
 def test_grounding_never_fails_on_any_prompt(prompt: str) -> None:

@@ -27,13 +27,18 @@ BOTH_WORDS = frozenset(
 
 
 def ungrounded(
-    prompt: str, structures: Sequence[tuple[str, Side]], ontology: Ontology, known: Collection[str]
+    prompt: str,
+    structures: Sequence[tuple[str, Side]],
+    ontology: Ontology,
+    known: Collection[str],
+    shown: Sequence[Collection[str]] = (),
 ) -> str | None:
     """Why a program does not answer its prompt, for the person who asked; None if it does.
 
     Args:
         structures: what the program segments: name and side.
         known: names of the structures that the weights can find.
+        shown: what each region that it shows was made of (`Inspection.shown`): anatomy that only helps is not shown.
     """
     text = normalise(prompt)
     mentioned = names(read(prompt, ontology))
@@ -50,6 +55,9 @@ def ungrounded(
                 return f"The prompt was understood as asking for the {side} {name}, but it names the other side."
         elif name not in NEED_NO_NAME and not (helped and ontology.structures[name].kind == "anatomy"):
             return f"The prompt was understood as asking for the {name}, but it does not name it."
+    for parts in shown:
+        if parts and not {*parts} & {*named, *mentioned, *NEED_NO_NAME}:
+            return f"The prompt was understood as asking for the {min(parts)} too, but it does not name it."
     overlooked = _overlooked(mentioned, {name for name, _ in structures}, ontology, known) if helped else ""
     if overlooked:
         return f"The prompt names the {overlooked}, but it was understood without it."

@@ -24,6 +24,8 @@ class Inspection:
     """Structures that it segments, or puts together, with their side, in order, each once."""
     volumes: tuple[str, ...]
     """Volumes that it gives to the vision network, in order, each once."""
+    shown: tuple[frozenset[str], ...] = ()
+    """Of each region that it shows, the structures that it was made of; those of earlier steps are not known."""
 
 
 def inspect_program(code: str, known: Known, targets: Mapping[str, Target]) -> Inspection:
@@ -58,7 +60,33 @@ def inspect_program(code: str, known: Known, targets: Mapping[str, Target]) -> I
         for argument in call.args:
             if isinstance(argument, ast.BinOp) and isinstance(argument.op, ast.MatMult):
                 volumes[ast.unparse(argument.left)] = None
-    return Inspection(task, refusal, tuple(structures), tuple(volumes))
+    return Inspection(task, refusal, tuple(structures), tuple(volumes), tuple(_shown(statements, targets)))
+
+
+def _shown(statements: list[ast.stmt], targets: Mapping[str, Target]) -> list[frozenset[str]]:
+    """What the arguments of `show` were made of, by following the names of regions from line to line."""
+    made: dict[str, frozenset[str]] = {}
+    shown: list[frozenset[str]] = []
+    nodes = [node for statement in statements for node in ast.walk(statement)]
+    lines = sorted((node for node in nodes if isinstance(node, ast.Assign | ast.Expr)), key=lambda node: node.lineno)
+    for node in lines:
+        value = node.value
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            made[node.targets[0].id] = _made_of(value, made, targets)
+        elif isinstance(value, ast.Call) and ast.unparse(value.func) == "show":
+            shown.append(_made_of(value.args[0], made, targets))
+    return shown
+
+
+def _made_of(node: ast.expr, made: Mapping[str, frozenset[str]], targets: Mapping[str, Target]) -> frozenset[str]:
+    if isinstance(node, ast.Name):
+        return made.get(node.id, frozenset())
+    if not isinstance(node, ast.Call):
+        return frozenset()
+    name, first = ast.unparse(node.func), node.args[0] if node.args else None
+    if name in ("segment", "assemble") and isinstance(first, ast.Constant):
+        return frozenset({targets[str(first.value)].structure if name == "segment" else str(first.value)})
+    return frozenset().union(*(_made_of(argument, made, targets) for argument in node.args))
 
 
 def _calls(statements: list[ast.stmt]) -> list[ast.Call]:
