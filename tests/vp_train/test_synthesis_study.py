@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from tests.vp_train.lesion_heads import head_and_anatomy
 from vp_model.geometry import spacing
 from vp_model.vision.prepare import normalise
+from vp_model.volume import write_nifti
+from vp_train.cli import app
 from vp_train.datasets.labels import load_labels
 from vp_train.synthesis.acquisition import Distortions, normalised
 from vp_train.synthesis.appearance import draw_appearance
@@ -148,10 +152,11 @@ def test_a_mirror_swaps_the_anatomy_of_the_sides() -> None:
     lacking = replace(SUBJECT, labels=labels)
     for seed in range(8):
         settings = replace(PLAIN, several=0.0)
-        drawn = render_study(plan_study(lacking, LABELS, Chance.seeded(seed), settings))
+        drawn = render_study(plan_study(lacking, LABELS, Chance.seeded(seed), settings), ("left putamen",))
         mirrored = drawn.plan.sessions[0].scene.deformation.mirrored
         lost, kept = ("right", "left") if mirrored else ("left", "right")
         assert float(drawn.target(0, f"{lost} putamen").sum()) == 0
+        assert drawn.volume_mm3(0, f"{lost} putamen") == 0
         assert float(drawn.target(0, f"{kept} putamen").sum()) > 0
 
 
@@ -255,6 +260,19 @@ def test_no_voxel_is_finer_than_asked() -> None:
     for seed in range(10):
         for grid in plan(seed, replace(PLAIN, finest_mm=1.5)).grids:
             assert float(spacing(grid.world).min()) >= 1.5 - 1e-9
+
+
+def test_the_command_writes_a_contact_sheet(tmp_path: Path) -> None:
+    ids = np.zeros(len(LABELS.plain), dtype=np.int16)
+    ids[LABELS.from_id] = np.arange(len(LABELS.from_id))  # any id of each label does
+    ids[0] = 0
+    write_nifti(tmp_path / "synthseg_90_seg.nii.gz", ids[SUBJECT.labels.numpy()], np.eye(4))
+    options = ["--finest", "4", "--kind", "meningioma", "--protocol", "stroke", "--sessions", "1"]
+    result = CliRunner().invoke(app, ["studies", "--data", str(tmp_path), "--out", str(tmp_path), *options])
+    assert result.exit_code == 0, result.output
+    assert "v1 DWI" in result.output
+    assert "meningioma" in result.output
+    assert (tmp_path / "study_1.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -149,6 +149,8 @@ def scene_points(scene: Scene, indices: torch.Tensor) -> torch.Tensor:
     """
     if not len(indices):
         return indices.float()
+    if not len(indices):
+        return indices.float()
     deformation = scene.deformation
     matrix = deformation.matrix.clone()
     matrix[:, 0] *= -1.0 if deformation.mirrored else 1.0
