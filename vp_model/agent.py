@@ -38,7 +38,9 @@ from vp_model.vision.device import find_device
 from vp_model.vision.inference import FeatureCache
 from vp_model.vision.mirrored import MirroredViews, load_conditions
 from vp_model.vision.network import VisionNetwork
+from vp_model.vision.refinement import Refiner
 from vp_model.vision.sight import Sight
+from vp_model.vision.tissues import tissues_of
 from vp_model.vision.weights import load_vision
 from vp_model.volume import Volume
 
@@ -106,7 +108,7 @@ class Agent:
             tokenizer = load_tokenizer(checkpoint.folder / TOKENIZER_FILE)
             language = load_language(checkpoint.language, checkpoint.folder, tokenizer.get_vocab_size())
             vision = load_vision(config_from_dict(checkpoint.vision), checkpoint.folder).to(place)
-            conditions = load_conditions(checkpoint.folder / CONDITIONS_FILE) if checkpoint.mirrored else None
+            conditions = _conditions(checkpoint)
         except (TypeError, RuntimeError, ValueError, FileNotFoundError) as error:
             first = str(error).splitlines()[0]
             raise CheckpointError(f"The checkpoint {checkpoint.folder.name} does not fit together: {first}") from error
@@ -136,8 +138,17 @@ class Agent:
     def sight(self, volumes: Sequence[Volume]) -> Sight:
         """m on a set of volumes, for several prompts about them: what does not depend on φ is computed once."""
         cache = FeatureCache(memory_bytes=self._memory_bytes)
-        views = None if self._conditions is None else MirroredViews(self._conditions)
-        return Sight(self._vision, {volume.name: volume for volume in volumes}, self._thresholds, cache, views)
+        conditions, refining = self._conditions, self.checkpoint.refining
+        views = MirroredViews(conditions) if self.checkpoint.mirrored and conditions is not None else None
+        refiner = None
+        if refining is not None and conditions is not None:
+            pathologies = [
+                name for name, structure in load_ontology().structures.items() if structure.kind != "anatomy"
+            ]
+            tissues = tissues_of(self.checkpoint.regions, left_out=pathologies)
+            refiner = Refiner(self._vision, tissues, conditions, refining, cache, views)
+        named = {volume.name: volume for volume in volumes}
+        return Sight(self._vision, named, self._thresholds, cache, views, refiner)
 
     def run(
         self,
@@ -211,6 +222,13 @@ class Agent:
     ) -> Outcome:
         transcript = Transcript(prompt, tuple(environment.state.volumes.values()), tuple(steps))
         return Outcome("refused", transcript, self.identity, reason, inspection.task, inspection.structures)
+
+
+def _conditions(checkpoint: Checkpoint) -> Mapping[str, torch.Tensor] | None:
+    """φ of each region as m was trained with them, where the checkpoint makes use of them."""
+    if not checkpoint.mirrored and checkpoint.refining is None:
+        return None
+    return load_conditions(checkpoint.folder / CONDITIONS_FILE)
 
 
 def as_input(volume: Volume) -> InputVolume:
