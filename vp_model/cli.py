@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from vp_model.imaging.alignment import Origin
     from vp_model.outcome import InputVolume, Outcome
     from vp_model.volume import Volume
 
@@ -33,6 +34,7 @@ DatesOption = Annotated[str, typer.Option(help="Acquisition date of each volume,
 KindsOption = Annotated[str, typer.Option(help=f"Sequence type of each volume: {', '.join(KINDS)}.")]
 CheckpointOption = Annotated[Path | None, typer.Option(help="A checkpoint folder; the bundled one by default.")]
 DeviceOption = Annotated[str, typer.Option(help="Where the vision network computes: cpu, cuda, cuda:0 or auto.")]
+RegisterOption = Annotated[bool, typer.Option(help="Lay the images on each other first, by rigid registration.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -43,6 +45,7 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder for masks, outcome.json and overlay pictures.")],
     dates: DatesOption = "",
     kinds: KindsOption = "",
+    register: RegisterOption = True,
     checkpoint: CheckpointOption = None,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
@@ -54,6 +57,7 @@ def run(
             _stop(f"{path} is no file.", WRONG_USE)
     from vp_model.agent import Agent
     from vp_model.checkpoint import CheckpointError
+    from vp_model.imaging.alignment import Settings, align, bring_back
     from vp_model.ontology import color_of
     from vp_model.program.narration import readable
     from vp_model.rendering import render_overlay
@@ -71,8 +75,11 @@ def run(
             _stop(f"{images[index]} cannot be read as a 3-D NIfTI image: {error}", WRONG_USE)
         volumes.append(volume.named(f"v{number}"))
         files[f"v{number}"] = images[index]
+    settings = Settings(within_sessions=register, across_sessions=register)
     try:
-        outcome = Agent.load(checkpoint, device).run(prompt, volumes)
+        agent = Agent.load(checkpoint, device)
+        aligned = align(volumes, _origins(volumes), settings)
+        outcome = bring_back(agent.run(prompt, aligned.volumes), volumes, aligned)
     except CheckpointError as error:
         _stop(str(error), FAILED)
     out.mkdir(parents=True, exist_ok=True)
@@ -168,6 +175,13 @@ def _described(inputs: list[tuple[date | None, str]]) -> list[InputVolume]:
     ]
 
 
+def _origins(volumes: list[Volume]) -> dict[str, Origin]:
+    """A NIfTI file names no frame of reference: images of one date are taken to share the scanner's, and checked."""
+    from vp_model.imaging.alignment import Origin
+
+    return {volume.name: Origin(volume.kind.removesuffix("+C"), f"session {volume.session}") for volume in volumes}
+
+
 def _written(outcome: Outcome, files: dict[str, Path], out: Path, write_nifti: Any) -> dict[str, Any]:
     """Writes masks and derived volumes beside `outcome.json`, and says where they are."""
     import numpy as np
@@ -202,6 +216,7 @@ def _written(outcome: Outcome, files: dict[str, Path], out: Path, write_nifti: A
         "texts": summary["texts"],
         "derived": derived,
         "warnings": summary["warnings"],
+        "alignments": summary["alignments"],
         "model": summary["model"],
         "note": "Made by software, for research use, unverified.",
     }

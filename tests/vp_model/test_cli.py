@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tests.vp_model.test_imaging_registration import displaced, phantom
 from vp_model.agent import Agent
 from vp_model.cli import KINDS, app
 from vp_model.language import reading
+from vp_model.outcome import InputVolume, Mask, Outcome, Transcript
 from vp_model.program.vocabulary import TASKS
+from vp_model.volume import Volume, read_nifti, write_nifti
 
 DATES = "2024-03-01,2025-03-04"
 TABLE_1 = {
@@ -120,3 +125,47 @@ def test_a_folder_that_is_no_checkpoint_is_named() -> None:
 
 def test_the_kinds_of_the_command_line_are_those_that_alpha_knows() -> None:
     assert set(KINDS) == set(reading.KINDS)
+
+
+@pytest.mark.requirement("rigid co-registration across sessions by SimpleITK")
+@pytest.mark.parametrize("register", [True, False])
+def test_two_sessions_are_laid_on_each_other_unless_it_is_switched_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loaded_once: Agent, register: bool
+) -> None:
+    """α and m see them in one frame; the masks lie on each file's own grid."""
+    scan, shift = phantom(), np.eye(4)
+    shift[:3, 3] = (4, -3, 5)
+    moved = displaced(scan, shift)
+    for name, image in (("a", scan), ("b", moved)):
+        write_nifti(tmp_path / f"{name}.nii.gz", image.voxels, image.world)
+    worlds = []
+
+    def look(prompt: str, volumes: Sequence[Volume]) -> Outcome:
+        worlds.extend(volume.world for volume in volumes)
+        box = np.zeros(volumes[0].shape, dtype=np.bool_)
+        box[4:9, 4:9, 4:9] = True
+        mask = Mask("m1", "brainstem", "", "2024-03-01", 0, "v1", "brainstem", box, volumes[0].world)
+        transcript = Transcript(prompt, (InputVolume("v1", "T1", "2024-03-01", 0),))
+        return Outcome("answered", transcript, loaded_once.identity, masks=(mask,))
+
+    monkeypatch.setattr(loaded_once, "run", look)
+    done = CliRunner().invoke(
+        app,
+        [
+            "run", "segment the brainstem", str(tmp_path / "a.nii.gz"), str(tmp_path / "b.nii.gz"), "--dates", DATES,
+            "--out", str(tmp_path / "out"), "--json", "--register" if register else "--no-register",
+        ],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    answer = json.loads(done.stdout)
+    written = read_nifti(tmp_path / "out" / answer["masks"][0]["file"])
+    np.testing.assert_allclose(written.world, scan.world, atol=1e-5)
+    if register:
+        first, second = answer["alignments"]
+        assert (first["volume"], first["method"], second["method"]) == ("v1", "rigid", "reference")
+        middle = np.append((np.array(scan.voxels.shape) - 1) / 2, 1.0)
+        apart = worlds[0] @ middle - worlds[1] @ np.linalg.solve(moved.world, shift @ scan.world @ middle)
+        assert np.linalg.norm(apart) < 1.0
+    else:
+        assert answer["alignments"] == []
+        np.testing.assert_allclose(worlds[0], scan.world, atol=1e-5)

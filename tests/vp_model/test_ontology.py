@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydicom.sr._concepts_dict import concepts
 
-from vp_model.ontology import load_ontology, normalise, singulars
+from vp_model.ontology import load_ontology, normalise, private_code, singulars
 
 PAPER_STRUCTURES = [
     "brain",
@@ -254,6 +254,53 @@ def test_codes_agree_with_the_list_of_brain_codes(shared_data: Path) -> None:
     for name in FROM_THE_CODE_LIST:
         code = ontology.structures[name].code
         assert code is not None and f"{code.scheme}:{code.value}" in listed, name
+
+
+MIDLINE = {
+    "brain", "dura", "intracranial cavity", "brainstem", "ventricular system", "cerebrospinal fluid",
+    "anterior commissure", "posterior commissure", "septum pellucidum", "tectum", "pineal gland", "third ventricle",
+    "fourth ventricle", "cerebral aqueduct",
+}  # fmt: skip
+"""Of the structures of appendix B.4, those that have no left and right one."""
+
+
+@pytest.mark.requirement("every structure of the paper's appendix B.4 has a left and a right one, and a DICOM code")
+@pytest.mark.parametrize("term", PAPER_STRUCTURES)
+def test_every_structure_of_the_paper_has_its_sides_and_a_code(term: str) -> None:
+    ontology = load_ontology()
+    structure = ontology.find({"cerebral spinal fluid": "cerebrospinal fluid"}.get(term, term))
+    assert structure is not None and structure.paired == (structure.name not in MIDLINE)
+    for side in ("left", "right"):
+        assert ontology.resolve(f"{side} {term}") == ((structure, side) if structure.paired else None)
+        assert ontology.side_codes[side].scheme == "SCT"
+    code = ontology.code(structure)
+    assert code.scheme in ("SCT", "DCM", "NCIt") or code == private_code(structure.name)
+
+
+NOT_HERE = {
+    "281231009": "vessels: no structure of ours is all of them",
+    "180933005": "the fifth ventricle is a cavum that few heads have",
+    "85756007": "body tissue: says nothing",
+    "389080008": "white matter of any part; ours is that of the cerebrum",
+    "389081007": "gray matter of any part; ours is the cortex of the cerebrum, or of the cerebellum",
+    "372087000": "a primary neoplasm; ours is any",
+    "301766008": "a lesion of the brain as a finding; ours is the lesion itself",
+    "1373614004": "a newer code of the meningioma",
+    "432504007": "an infarction as a disorder; ours is the infarct",
+    "1386000": "a haemorrhage as a disorder; ours is the blood",
+    "2032001": "an edema as a disorder",
+    "32693004": "demyelination; ours are the hyperintensities of any cause",
+    "6118003": "a disease",
+    "RESCAV": "a private code of others",
+}
+"""Codes of the list that no structure has, and why."""
+
+
+def test_every_code_of_the_list_belongs_to_a_structure_or_is_left_out_for_a_reason(shared_data: Path) -> None:
+    with (shared_data / "codes" / "brain_codes.csv").open(newline="", encoding="utf-8") as file:
+        listed = {row["type code"] for row in csv.DictReader(file)}
+    ours = {f"{entry.code.scheme}:{entry.code.value}" for entry in load_ontology().structures.values() if entry.code}
+    assert {code.split(":")[1] for code in listed - ours} == set(NOT_HERE)
 
 
 def test_parents_exist_and_lead_nowhere_in_a_circle() -> None:

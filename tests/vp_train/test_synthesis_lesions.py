@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -15,9 +16,10 @@ from vp_train.synthesis.chance import Chance
 from vp_train.synthesis.lesions.draw import draw_lesions
 from vp_train.synthesis.lesions.kinds import load_kinds
 from vp_train.synthesis.lesions.model import SyntheticLesion
-from vp_train.synthesis.lesions.shapes import RealShape
+from vp_train.synthesis.lesions.shapes import NEVER, RealShape
 from vp_train.synthesis.lesions.times import another_time
 from vp_train.synthesis.space import draw_deformation
+from vp_train.tasks.descriptions import component_words, describe
 from vp_train.tasks.scene import KINDS
 
 KIND_NAMES = tuple(load_kinds())
@@ -65,10 +67,12 @@ def test_every_material_has_a_signal_in_every_sequence_type_of_mr_and_ct() -> No
 def test_a_lesion_is_one_piece_for_each_focus_and_of_the_wanted_size(name: str) -> None:
     lesion = one_of_each()[name]
     assert ndimage.label(own(lesion).numpy(), CUBE)[1] == len(lesion.foci)
-    wanted = sum(focus.volume for focus in lesion.foci)
+    wanted = sum(
+        min(focus.volume, int((focus.level > NEVER).sum())) for focus in lesion.foci
+    )  # as far as there is room
+    assert wanted >= 0.5 * sum(focus.volume for focus in lesion.foci)
     assert lesion.facts.volume_mm3 == float(own(lesion).sum())
-    confined = load_kinds()[name].compartment == "ventricular"  # the made-up ventricles hold no more than this
-    assert lesion.facts.volume_mm3 == pytest.approx(wanted, rel=0.5 if confined else 0.15, abs=4)
+    assert lesion.facts.volume_mm3 == pytest.approx(wanted, rel=0.15, abs=4)
 
 
 @pytest.mark.requirement("Lesions are confined by anatomy (B.6)")
@@ -131,6 +135,18 @@ def test_a_core_lies_deeper_than_what_is_around_it() -> None:
     lesion = one_of_each()["abscess"]
     deep = torch.from_numpy(ndimage.distance_transform_edt(own(lesion).numpy()))
     assert float(deep[lesion.codes == 2].mean()) > 1.5 * float(deep[lesion.codes == 1].mean())
+
+
+@pytest.mark.parametrize("name", KIND_NAMES)
+def test_prompts_can_name_the_lesion_and_its_components_by_what_is_known_of_it(name: str) -> None:
+    facts = one_of_each()[name].facts
+    for seed in range(8):
+        chance = random.Random(seed)
+        description = describe(facts, [facts], chance)
+        assert description is not None
+        assert description.fits(facts)
+        for component in facts.components:
+            assert description.words in component_words(component, description.words, chance)
 
 
 def test_the_same_seed_draws_the_same_lesions_and_another_seed_others() -> None:
@@ -215,9 +231,12 @@ def test_shapes_of_real_lesions_are_taken() -> None:
     bar[3:6, 3:6, 2:32] = 1.0
     distance = ndimage.distance_transform_edt(bar > 0) - ndimage.distance_transform_edt(bar <= 0)
     real = RealShape(torch.from_numpy(distance).float(), float((bar > 0).sum()))
+    huge = replace(real, volume=1e6)  # would be a thread when scaled down: is not taken
     longest = []
-    for seed in range(6):
-        found = draw_lesions(subject, anatomy, Chance.seeded(seed), 1, ["active white matter lesion"], shapes=[real])
+    for seed in range(12):
+        found = draw_lesions(
+            subject, anatomy, Chance.seeded(seed), 1, ["active white matter lesion"], shapes=[real, huge]
+        )
         at = own(found[0]).nonzero().double()
         variances = torch.linalg.eigvalsh(torch.cov((at - at.mean(dim=0)).T))
         longest.append(float(variances[2] / variances[1]))

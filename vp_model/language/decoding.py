@@ -32,7 +32,7 @@ COMPILED = 64
 
 
 class DecodingError(RuntimeError):
-    """α did not come to an end within its limits, or the sequence is too long for it."""
+    """α did not come to an end within its limits, the sequence is too long for it, or its weights are damaged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +124,8 @@ class Writer:
         result = self._model(torch.tensor([ids]), encodings, self._cache, use_cache=True)
         self._cache = result.cache
         self._logits = result.logits[0, -1].float()
+        if not bool(torch.isfinite(self._logits).all()):
+            raise DecodingError("The language model gives no finite numbers: its weights are damaged.")
         phi: NDArray[np.float32] = result.phi[0, -1].float().numpy()
         return phi
 

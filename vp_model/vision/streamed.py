@@ -44,6 +44,8 @@ ENCODER_SHARE = 1 / 8
 DECODER_SHARE = 0.95
 SLAB_SHARE = 1 / 16
 """Of the memory, that the tensors around one slab may take."""
+SAMPLE_ROWS = 4
+"""Of the slabs from which statistics are estimated."""
 SLAB_WIDTH = 6
 """A slab's tensors (inputs with their neighbours, outputs, what the layers make in between) are about so many times the
 features that come out."""
@@ -150,7 +152,7 @@ class StreamedLook:
         if self.decoded is not None:
             return [walk.read(source, phi[:, index]) for index, source in enumerate(self.decoded)]
         levels = walk.encode(list(self.levels), self.pooled, phi)[0]
-        fields = walk.decode(levels, phi, finest=False)
+        fields = walk.decode(levels, phi, last=1)
         finest = [walk.upward(below, skip, 0) for below, skip in zip(fields, levels[0], strict=True)]
         norm = _a(nn.GroupNorm, self.network.up_norm[0])
         if read_out.hidden is None and isinstance(read_out.plain, nn.Conv3d):
@@ -174,19 +176,28 @@ class StreamedLook:
 def look_streamed(network: VisionNetwork, volumes: Sequence[Placed], memory: Memory) -> StreamedLook:
     """Everything that does not depend on φ (`VisionNetwork.shared`), in bounded memory."""
     walk = Walk(network, memory)
-    images: list[Field] = [Stored(placed) for placed in volumes]
     conditioning = network.config.conditioning
-    levels, pooled = walk.encode([], images, None, 1 if conditioning == "all" else network.config.levels)
+    levels, pooled = walk.encode([], walk.stored(volumes), None, 1 if conditioning == "all" else network.config.levels)
     decoded = walk.decode(levels, None) if conditioning == "readout" else None
     return StreamedLook(network, tuple(levels), pooled, decoded, memory)
 
 
 @dataclass(frozen=True, eq=False)
 class Walk:
-    """The layers of m over fields."""
+    """The layers of m over fields.
+
+    Attributes:
+        every: 1, or, to estimate the statistics of normalisations, from each so-manieth of thin slabs (`focused.py`);
+            nothing is kept then.
+    """
 
     network: VisionNetwork
     memory: Memory
+    every: int = 1
+
+    def stored(self, images: Sequence[Placed]) -> list[Field]:
+        """The fields that m begins with."""
+        return [Stored(image) for image in images]
 
     def encode(
         self, done: list[list[Field]], inputs: list[Field], phi: torch.Tensor | None, stop: int | None = None
@@ -206,11 +217,16 @@ class Walk:
             inputs = [pooled for _, pooled in finished if pooled is not None]
         return done, inputs
 
-    def decode(self, levels: Sequence[list[Field]], phi: torch.Tensor | None, finest: bool = True) -> list[Field]:
-        """The decoder, to the finest level or the one below."""
+    def decode(self, levels: Sequence[list[Field]], phi: torch.Tensor | None, last: int = 0) -> list[Field]:
+        """The decoder from the deepest level to level `last`."""
+        return self.go_on(levels[-1], levels, phi, self.network.config.levels - 2, last)
+
+    def go_on(
+        self, fields: list[Field], levels: Sequence[list[Field]], phi: torch.Tensor | None, first: int, last: int = 0
+    ) -> list[Field]:
+        """The decoder from level `first` to level `last`, from the fields of the level below."""
         network = self.network
-        fields = levels[-1]
-        for level in range(network.config.levels - 2, -1 if finest else 0, -1):
+        for level in range(first, last - 1, -1):
             fields = [self.upward(below, skip, level) for below, skip in zip(fields, levels[level], strict=True)]
             if level > 0:
                 fields = self.refined(fields, network.up_refinement[level - 1])
@@ -260,6 +276,11 @@ class Walk:
         taken `sign` times, if they are wanted and fit.
         """
         gathering = Gathering()
+        if self.every > 1:
+            thin = slabs(source.shape, SAMPLE_ROWS)
+            for low, high in thin[min(len(thin), self.every) // 2 :: self.every]:
+                gathering.add(source.box(low, high))
+            return source, gathering.of_groups(groups), None
         stored: Stored | None = None
         extremes: Stored | None = None
         pooled = Pooled(source)

@@ -18,6 +18,7 @@ def lesions(
     masks: Annotated[
         Path | None, typer.Option(help="Folder of real lesion masks whose shapes half of them take.")
     ] = None,
+    pattern: Annotated[str, typer.Option(help="Which files of that folder are masks.")] = "*.nii.gz",
     seed: int = 1,
     dpi: int = 70,
 ) -> None:
@@ -41,12 +42,13 @@ def lesions(
     if unknown:
         raise typer.BadParameter(f"There is no kind {unknown[0]!r}; there are: {', '.join(known)}.")
     sequences = sequence or list(SHOWN)
-    shapes = read_shapes(masks) if masks is not None else ()
+    shapes = read_shapes(masks, pattern) if masks is not None else ()
     cache = out.parent / "cache"
     subjects = load_subjects(data, cache)
     nothing = torch.zeros(len(load_labels().names), dtype=torch.bool)
     rows = []
-    for number, name in enumerate(wanted):
+    for name in wanted:
+        number = list(known).index(name)
         chance = Chance.seeded(seed * 1000 + number)
         subject = subjects[chance.integer(len(subjects))]
         anatomy = load_anatomies(data, [subject], cache)[0]

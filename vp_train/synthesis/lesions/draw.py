@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch.nn import functional
 
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import Subject
@@ -19,6 +20,7 @@ from vp_train.synthesis.lesions.shapes import RealShape, spread
 RING_MM = 5
 """How far the tissue reaches that a lesion is compared with (as in the measuring of signal by programs)."""
 LEAST_RING = 20
+HEALTHY = ("white matter", "grey matter")
 OTHER_SHIFT = (0.2, 0.9)
 """Brighter or darker by this much in images of no known type."""
 
@@ -119,7 +121,7 @@ def assemble(
         origin=origin,
         codes=codes,
         texture=centred(texture, codes, len(parts)),
-        reference=_reference(codes, place, origin, room),
+        reference=_reference(codes, origin, room),
         replaces=kind.replaces,
         foci=tuple(foci),
         seed=seed,
@@ -136,19 +138,24 @@ def centred(texture: torch.Tensor, codes: torch.Tensor, parts: int) -> torch.Ten
     return result
 
 
-def _reference(codes: torch.Tensor, place: torch.Tensor, origin: Origin, room: Room) -> torch.Tensor:
+def _reference(codes: torch.Tensor, origin: Origin, room: Room) -> torch.Tensor:
     """(labels,) shares of the labels of white and grey matter within 5 mm of a lesion, or of the whole brain where
     there are too few.
     """
-    labels = load_labels()
-    anatomy = room.anatomy
-    ring = codes > 0
+    labels, anatomy = load_labels(), room.anatomy
+    near = functional.pad((codes > 0).to(torch.uint8), (RING_MM,) * 6)
     for _ in range(RING_MM):
-        ring = spread(ring.to(torch.uint8)) > 0
-    ring &= (codes == 0) & anatomy.inside(place, ("white matter", "grey matter"))
-    found = cut(room.subject.labels, origin, (codes.shape[0], codes.shape[1], codes.shape[2]))[ring]
+        near = spread(near)
+    ends = [min(a + n + RING_MM, size) for a, n, size in zip(origin, codes.shape, anatomy.place.shape, strict=True)]
+    first = (max(0, origin[0] - RING_MM), max(0, origin[1] - RING_MM), max(0, origin[2] - RING_MM))
+    shape = [end - begin for end, begin in zip(ends, first, strict=True)]
+    beyond = (first[0] - origin[0] + RING_MM, first[1] - origin[1] + RING_MM, first[2] - origin[2] + RING_MM)
+    own = cut(functional.pad(codes, (RING_MM,) * 6), beyond, shape)
+    ring = (cut(near, beyond, shape) > 0) & (own == 0)
+    ring &= anatomy.inside(cut(anatomy.place, first, shape), HEALTHY)
+    found = cut(room.subject.labels, first, shape)[ring]
     if len(found) < LEAST_RING:
-        found = room.subject.labels[anatomy.inside(anatomy.place, ("white matter", "grey matter"))]
+        found = room.subject.labels[anatomy.inside(anatomy.place, HEALTHY)]
     compact = labels.plain.to(found.device)[found.long()]
     counts = torch.bincount(compact, minlength=len(labels.names)).float().cpu()
     return counts / counts.sum()

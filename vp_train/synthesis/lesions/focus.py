@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional
 
 from vp_model.geometry import Shape
 from vp_train.datasets.maps import Subject
@@ -19,9 +20,9 @@ from vp_train.synthesis.noise import brownian, perlin
 
 TRIES = 6
 """Centres that are tried for one focus."""
-CANDIDATES = 16_384
+CANDIDATES = 4096
 """Voxels that are looked at for a centre, at a time."""
-ROUNDS = 6
+ROUNDS = 20
 GAP_MM = 2
 """Between two lesions."""
 MARGIN_MM = 5
@@ -34,10 +35,14 @@ ROOM = 1.6
 FEWEST = 0.5
 """Share of the wanted volume for which there must be room."""
 REAL = 0.5
-"""Share of foci that take the shape of a real lesion, where some are given."""
+"""Share of foci that take the shape of a real lesion, where some of a like size are given."""
+RESCALED = 4.0
+"""Real lesions up to so many times as large or small are of a like size."""
 STRETCH = 0.18
 """Standard deviation of the logarithm of the radii."""
 HALO_ROUGHNESS = 0.3
+WHOLE_TEXTURE = 32
+"""Voxels a side up to which texture is made at every voxel."""
 FINEST_INNER = 3.0
 """Voxels of the finest noise of a component's border."""
 
@@ -113,8 +118,9 @@ def _focus(
             break
     middle = [at - first for at, first in zip(centre, origin, strict=True)]
     roughness = chance.number(*kind.roughness)
-    if shapes and chance.happens(REAL):
-        field = real_field(shape, middle, volume, shapes[chance.integer(len(shapes))], roughness, chance)
+    alike = [real for real in shapes if volume / RESCALED <= real.volume <= volume * RESCALED]
+    if alike and chance.happens(REAL):
+        field = real_field(shape, middle, volume, alike[chance.integer(len(alike))], roughness, chance)
     else:
         field = brownian_field(shape, middle, radii, roughness, chance)
     field = torch.where(allowed, field, torch.full_like(field, NEVER))
@@ -131,9 +137,19 @@ def _focus(
         level=level,
         halo=halo,
         inner=torch.stack(inner) if inner else torch.zeros(0, *shape, device=level.device),
-        texture=perlin(shape, chance, chance.number(3.0, 9.0)),
+        texture=_texture(shape, chance),
         volume=round(volume),
     )
+
+
+def _texture(shape: Shape, chance: Chance) -> torch.Tensor:
+    """Perlin noise; of large blocks at every second voxel, since it costs more than all the rest."""
+    cell = chance.number(3.0, 9.0)
+    if max(shape) <= WHOLE_TEXTURE:
+        return perlin(shape, chance, cell)
+    w, h, d = (max(2, side // 2) for side in shape)
+    coarse = perlin((w, h, d), chance, cell / 2, octaves=2)
+    return functional.interpolate(coarse[None, None], size=shape, mode="trilinear", align_corners=True)[0, 0]
 
 
 def _seed(field: torch.Tensor, middle: Sequence[int], radius: int) -> torch.Tensor:

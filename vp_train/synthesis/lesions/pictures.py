@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -24,6 +25,7 @@ from vp_train.synthesis.pathology import painted
 from vp_train.synthesis.scene import Scene
 from vp_train.synthesis.space import grid_axes, look_up
 
+GREYS = 22
 SLAB = 5
 """Slices that are rendered, of which the middle one is shown."""
 B_VALUE = 1000.0
@@ -84,7 +86,7 @@ def contact_sheet(rows: Sequence[Row], kinds: Sequence[str], path: Path, dpi: in
     """Writes a PNG: the first column with outlines, then every sequence type; radiological convention."""
     columns = len(kinds) + 1
     figure = Figure(figsize=(1.35 * columns, 1.75 * len(rows) + 0.3), facecolor="black")
-    FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(figure)
     for number, row in enumerate(rows):
         for column in range(columns):
             axes = figure.add_subplot(len(rows), columns, number * columns + column + 1)
@@ -101,7 +103,21 @@ def contact_sheet(rows: Sequence[Row], kinds: Sequence[str], path: Path, dpi: in
     names = ["lesion", "its components, in order"]
     handles = [Line2D([], [], color=COLOURS[index], lw=1) for index in range(2)]
     figure.legend(handles, names, loc="lower center", ncol=2, fontsize=7, labelcolor="white", frameon=False)
-    bottom = 0.3 / (1.75 * len(rows) + 0.3)
-    figure.subplots_adjust(left=0.003, right=0.997, bottom=bottom, top=0.985, wspace=0.02, hspace=0.12)
+    height = 1.75 * len(rows) + 0.3
+    figure.subplots_adjust(left=0.003, right=0.997, bottom=0.3 / height, top=1 - 0.3 / height, wspace=0.02, hspace=0.12)
+    figure.set_dpi(dpi)
+    canvas.draw()
+    sheet = PIL.Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=dpi, facecolor="black", pil_kwargs={"optimize": True})
+    sheet.quantize(palette=_palette(), dither=PIL.Image.Dither.NONE).save(path, optimize=True)
+
+
+def _palette() -> PIL.Image.Image:
+    """Greys and the outlines' colours: few, to keep the file small."""
+    greys = [round(255 * step / (GREYS - 1)) for step in range(GREYS)]
+    colours = [(int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)) for text in COLOURS]
+    shades = [tuple(round(value * dim) for value in colour) for colour in colours for dim in (0.55, 1.0)]
+    flat = [value for grey in greys for value in (grey, grey, grey)] + [value for shade in shades for value in shade]
+    palette = PIL.Image.new("P", (1, 1))
+    palette.putpalette(flat + [0] * (768 - len(flat)))
+    return palette

@@ -38,13 +38,19 @@ class RealShape:
     volume: float
 
 
-def fall_off(shape: Shape, centre: Sequence[float], radii: Sequence[float], turn: torch.Tensor) -> torch.Tensor:
+def fall_off(
+    shape: Shape,
+    centre: Sequence[float],
+    radii: Sequence[float],
+    turn: torch.Tensor,
+    device: torch.device | None = None,
+) -> torch.Tensor:
     """(w, h, d) 1 at the centre, 0 on the surface of an ellipsoid with `radii` voxels turned by `turn` (3, 3), falling
     on beyond.
     """
-    axes = [torch.arange(size).float() - middle for size, middle in zip(shape, centre, strict=True)]
+    axes = [torch.arange(size, device=device).float() - middle for size, middle in zip(shape, centre, strict=True)]
     x, y, z = axes[0].view(-1, 1, 1), axes[1].view(1, -1, 1), axes[2].view(1, 1, -1)
-    squares = torch.zeros(shape)
+    squares = torch.zeros(shape, device=device)
     for row, radius in zip(turn.tolist(), radii, strict=True):
         squares += ((row[0] * x + row[1] * y + row[2] * z) / radius) ** 2
     return 1.0 - squares.sqrt()
@@ -57,7 +63,7 @@ def brownian_field(
     the noise being as large as the shape.
     """
     turn = rotation(chance.uniform(-math.pi, math.pi, 3))
-    field = fall_off(shape, centre, radii, turn).to(chance.device)
+    field = fall_off(shape, centre, radii, turn, chance.device)
     return field + roughness * brownian(shape, chance, coarsest=max(4.0, max(radii)))
 
 
