@@ -25,6 +25,7 @@ from vp_model.language.grounding import ungrounded
 from vp_model.language.model import LanguageModel
 from vp_model.language.state import feedback_text, initial_text
 from vp_model.language.tokens import load_tokenizer
+from vp_model.language.wanted import wanted_regions
 from vp_model.language.weights import load_language
 from vp_model.ontology import load_ontology
 from vp_model.outcome import InputVolume, ModelIdentity, Outcome, Side, Status, Step, Transcript
@@ -127,7 +128,7 @@ class Agent:
         writer = self._writer()
         try:
             writer.read(initial_text(prompt, volumes, self._names))
-            code = writer.write(known).code
+            code = writer.write(known, wanted_regions(prompt, self._names)).code
             inspection = inspect_program(code, known, self._targets)
         except (DecodingError, ProgramError) as error:
             return Plan("refused", refusal(NOT_UNDERSTOOD, volumes, self._names, str(error)), "", (), "")
@@ -177,13 +178,14 @@ class Agent:
         )
         writer = self._writer()
         state = initial_text(prompt, inputs, self._names)
+        wanted = wanted_regions(prompt, self._names)
         encodings: tuple[NDArray[np.float32], ...] = ()
         steps: list[Step] = []
         for number in range(1, MAXIMUM_STEPS + 1):
             say(f"writing step {number}")
             try:
                 writer.read(state, encodings)
-                written = writer.write(environment.known)
+                written = writer.write(environment.known, wanted)
                 inspection = inspect_program(written.code, environment.known, self._targets)
             except (DecodingError, ProgramError) as error:
                 reason = refusal(NOT_UNDERSTOOD, inputs, self._names, str(error))
