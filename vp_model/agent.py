@@ -25,6 +25,7 @@ from vp_model.language.grounding import ungrounded
 from vp_model.language.model import LanguageModel
 from vp_model.language.state import feedback_text, initial_text
 from vp_model.language.tokens import load_tokenizer
+from vp_model.language.wanted import wanted_regions
 from vp_model.language.weights import load_language
 from vp_model.ontology import load_ontology
 from vp_model.outcome import InputVolume, ModelIdentity, Outcome, Side, Status, Step, Transcript
@@ -38,7 +39,9 @@ from vp_model.vision.device import find_device
 from vp_model.vision.inference import FeatureCache, Precision
 from vp_model.vision.mirrored import MirroredViews, load_conditions
 from vp_model.vision.network import VisionNetwork
+from vp_model.vision.refinement import Refiner
 from vp_model.vision.sight import Sight
+from vp_model.vision.tissues import tissues_of
 from vp_model.vision.weights import load_vision
 from vp_model.volume import Volume
 
@@ -115,7 +118,7 @@ class Agent:
             tokenizer = load_tokenizer(checkpoint.folder / TOKENIZER_FILE)
             language = load_language(checkpoint.language, checkpoint.folder, tokenizer.get_vocab_size())
             vision = load_vision(config_from_dict(checkpoint.vision), checkpoint.folder).to(place)
-            conditions = load_conditions(checkpoint.folder / CONDITIONS_FILE) if checkpoint.mirrored else None
+            conditions = _conditions(checkpoint)
         except (TypeError, RuntimeError, ValueError, FileNotFoundError) as error:
             first = str(error).splitlines()[0]
             raise CheckpointError(f"The checkpoint {checkpoint.folder.name} does not fit together: {first}") from error
@@ -134,7 +137,7 @@ class Agent:
         writer = self._writer()
         try:
             writer.read(initial_text(prompt, volumes, self._names))
-            code = writer.write(known).code
+            code = writer.write(known, wanted_regions(prompt, self._names)).code
             inspection = inspect_program(code, known, self._targets)
         except (DecodingError, ProgramError) as error:
             return Plan("refused", refusal(NOT_UNDERSTOOD, volumes, self._names, str(error)), "", (), "")
@@ -145,8 +148,16 @@ class Agent:
     def sight(self, volumes: Sequence[Volume]) -> Sight:
         """m on a set of volumes, for several prompts about them: what does not depend on φ is computed once."""
         cache = FeatureCache(memory_bytes=self._memory_bytes, precision=self._precision)
-        views = None if self._conditions is None else MirroredViews(self._conditions)
-        return Sight(self._vision, {volume.name: volume for volume in volumes}, self._thresholds, cache, views)
+        conditions, refining = self._conditions, self.checkpoint.refining
+        views = MirroredViews(conditions) if self.checkpoint.mirrored and conditions is not None else None
+        refiner = None
+        if refining is not None and conditions is not None:
+            structures = load_ontology().structures
+            within = [name for name, structure in structures.items() if structure.kind == "pathology"]
+            tissues = tissues_of(self.checkpoint.regions, left_out=within)
+            refiner = Refiner(self._vision, tissues, conditions, refining, cache, views)
+        named = {volume.name: volume for volume in volumes}
+        return Sight(self._vision, named, self._thresholds, cache, views, refiner)
 
     def run(
         self,
@@ -175,13 +186,14 @@ class Agent:
         )
         writer = self._writer()
         state = initial_text(prompt, inputs, self._names)
+        wanted = wanted_regions(prompt, self._names)
         encodings: tuple[NDArray[np.float32], ...] = ()
         steps: list[Step] = []
         for number in range(1, MAXIMUM_STEPS + 1):
             say(f"writing step {number}")
             try:
                 writer.read(state, encodings)
-                written = writer.write(environment.known)
+                written = writer.write(environment.known, wanted)
                 inspection = inspect_program(written.code, environment.known, self._targets)
             except (DecodingError, ProgramError) as error:
                 reason = refusal(NOT_UNDERSTOOD, inputs, self._names, str(error))
@@ -220,6 +232,13 @@ class Agent:
     ) -> Outcome:
         transcript = Transcript(prompt, tuple(environment.state.volumes.values()), tuple(steps))
         return Outcome("refused", transcript, self.identity, reason, inspection.task, inspection.structures)
+
+
+def _conditions(checkpoint: Checkpoint) -> Mapping[str, torch.Tensor] | None:
+    """φ of each region as m was trained with them, where the checkpoint makes use of them."""
+    if not checkpoint.mirrored and checkpoint.refining is None:
+        return None
+    return load_conditions(checkpoint.folder / CONDITIONS_FILE)
 
 
 def as_input(volume: Volume) -> InputVolume:

@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 
 from vp_model.ontology import load_ontology
 from vp_model.outcome import ModelIdentity, Side
+from vp_model.vision.config import Refining
 
 BUNDLED = Path(__file__).parent / "weights"
 CONFIG_FILE = "config.json"
@@ -69,6 +70,8 @@ class Checkpoint:
     """Of the ontology that the weights were trained with; None where the checkpoint does not say."""
     mirrored: bool = False
     """m looks at each set of volumes and at its mirror image, and the mean counts (`vp_model.vision.mirrored`)."""
+    refining: Refining | None = None
+    """How borders are refined by the images' own intensities; None: they are m's own."""
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -114,6 +117,7 @@ def open_checkpoint(folder: Path | None = None) -> Checkpoint:
         name, version = str(config["name"]), str(config["version"])
         vision, language = dict(config["vision"]), dict(config["language"])
         averaged = bool(config.get("mirrored", False))
+        refining = Refining(**config["refining"]) if config.get("refining") else None
         made_for = config.get("ontology_version")
     except KeyError as error:
         raise CheckpointError(f"{folder / CONFIG_FILE} is incomplete: {error} is missing.") from error
@@ -128,12 +132,13 @@ def open_checkpoint(folder: Path | None = None) -> Checkpoint:
     for structure in structures:
         if structure.name not in ontology.structures:
             raise CheckpointError(f"{folder / CONFIG_FILE} names {structure.name!r}, which the ontology does not know.")
-    if averaged and not (folder / CONDITIONS_FILE).is_file():
-        raise CheckpointError(f"{folder} asks for mirrored averaging, but {CONDITIONS_FILE} is missing.")
+    if (averaged or refining) and not (folder / CONDITIONS_FILE).is_file():
+        use = "mirrored averaging" if averaged else "refined borders"
+        raise CheckpointError(f"{folder} asks for {use}, but {CONDITIONS_FILE} is missing.")
     for file in WEIGHT_FILES:
         _check_header(folder / file)
     identity = ModelIdentity(name, version, content_hash(folder))
-    return Checkpoint(folder, identity, vision, language, structures, made_for, averaged)
+    return Checkpoint(folder, identity, vision, language, structures, made_for, averaged, refining)
 
 
 def _check_header(path: Path) -> None:

@@ -125,11 +125,13 @@ def evaluate_vision_command(
     run: Annotated[str, typer.Option(help="JSON about the run, kept in the card.")] = "{}",
     samples: int = 16,
     mirrored: Annotated[bool, typer.Option(help="Average over the mirror image, for twice the time.")] = False,
+    refined: Annotated[bool, typer.Option(help="Refine borders by the images' own intensities.")] = False,
 ) -> None:
     """Judges the vision network on real scans and held-out heads, and writes its part of a checkpoint."""
     from vp_train.evaluation.run import evaluate_vision
 
-    evaluate_vision(trained, validation, data, checkpoint, json.loads(run), working_spacing, preset, samples, mirrored)
+    about = json.loads(run)
+    evaluate_vision(trained, validation, data, checkpoint, about, working_spacing, preset, samples, mirrored, refined)
 
 
 @evaluate.command("language")

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def test_a_question_is_answered_in_the_step_after_its_encoding(
         def read(self, text: str, encodings: Sequence[NDArray[np.float32]] = ()) -> None:
             read.append(sum(len(encoding) for encoding in encodings))
 
-        def write(self, known: Known) -> WrittenStep:
+        def write(self, known: Known, wanted: Counter[str] | None = None) -> WrittenStep:
             code = steps[len(read) - 1]
             return WrittenStep(code, np.zeros((code.count("<MOD>"), 32), np.float32), len(read) == len(steps))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
@@ -40,7 +41,7 @@ class Scripted:
     def read(self, text: str, encodings: Sequence[NDArray[np.float32]] = ()) -> None:
         self.told.append((text, list(encodings)))
 
-    def write(self, known: Known) -> WrittenStep:
+    def write(self, known: Known, wanted: Counter[str] | None = None) -> WrittenStep:
         self.known.append(known)
         code, final = self.steps[min(len(self.known), len(self.steps)) - 1]
         return WrittenStep(code, np.ones((code.count("<MOD>"), 32), np.float32), final)

@@ -6,6 +6,8 @@ exists with arguments that exist.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,6 +29,8 @@ from vp_model.program.writer import ProgramWriter
 
 MAXIMUM_LINES = 60
 FORCED_CANDIDATES = 8
+SEGMENTED = re.compile(r'\bsegment\("(?P<region>[^"]+)", (?P<volumes>[^)]*)\)')
+VOLUME = re.compile(r"\w+(?=<MOD>)")
 COMPILED = 64
 """Grammars that are kept compiled."""
 
@@ -68,16 +72,20 @@ class Writer:
             embedded = torch.from_numpy(np.concatenate(encodings).astype(np.float32))[None]
         self._advance(ids, embedded)
 
-    def write(self, known: Known) -> WrittenStep:
-        """Writes a step.
+    def write(self, known: Known, wanted: Counter[str] | None = None) -> WrittenStep:
+        """Writes a step. All structures are looked for in the same volumes.
 
         Args:
             known: names with their types, regions and dates that the code may refer to.
+            wanted: how often each region may be segmented (`vp_model.language.wanted`); None: as α likes.
 
         Raises:
             DecodingError: no end within the limits.
         """
         program = ProgramWriter(known)
+        left = None if wanted is None else wanted.copy()
+        if left is not None:
+            program.narrow(frozenset(left), ())
         conditions: list[NDArray[np.float32]] = []
         for _ in range(MAXIMUM_LINES):
             endings = (END, NEXT) if program.complete else ()
@@ -85,6 +93,11 @@ class Writer:
             if isinstance(line, int):
                 return WrittenStep(program.text, _stacked(conditions, self._model), line == self._end)
             program.accept(line)
+            if (segmented := SEGMENTED.search(line)) is not None:
+                region, volumes = segmented["region"], tuple(VOLUME.findall(segmented["volumes"]))
+                if left is not None:
+                    left[region] -= 1
+                program.narrow(known.regions if left is None else frozenset(+left), volumes)
         raise DecodingError(f"The program was not finished after {MAXIMUM_LINES} lines.")
 
     def _line(self, grammar: str, conditions: list[NDArray[np.float32]]) -> str | int:

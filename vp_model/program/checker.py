@@ -30,6 +30,8 @@ class Known:
     """Unit of the names that hold quantities, where it is known (`vp_model.program.units`)."""
     sessions: int = 0
     """Sessions that the volumes are of; 0: not known."""
+    together: tuple[str, ...] = ()
+    """The volumes that are written wherever m is called, while a program is written; empty: any of them."""
 
 
 def check(statements: list[ast.stmt], known: Known) -> dict[str, Type]:

@@ -91,15 +91,24 @@ def line_grammar(places: Sequence[Place], endings: Sequence[str] = ()) -> str:
 
 
 _Frozen = tuple[
-    int, tuple[tuple[str, Type], ...], tuple[tuple[str, str], ...], frozenset[str], tuple[str, ...], bool, bool
+    int,
+    tuple[tuple[str, Type], ...],
+    tuple[tuple[str, str], ...],
+    frozenset[str],
+    tuple[str, ...],
+    tuple[str, ...],
+    bool,
+    bool,
 ]
-"""A place as a key: indentation, names, units, regions, dates, `else:` may stand here, a block may begin here."""
+"""A place as a key: indentation, names, units, regions, dates, volumes that go together, `else:` may stand here, a
+block may begin here.
+"""
 
 
 def _frozen(place: Place) -> _Frozen:
     known = place.known
     names, units = tuple(known.names.items()), tuple(known.units.items())
-    return place.indent, names, units, known.regions, known.dates, place.otherwise, place.blocks
+    return place.indent, names, units, known.regions, known.dates, known.together, place.otherwise, place.blocks
 
 
 @lru_cache(maxsize=512)
@@ -107,8 +116,9 @@ def _line_grammar(frozen: tuple[_Frozen, ...], endings: tuple[str, ...]) -> str:
     """Lines that define no name, and prompts on one study, share their grammars."""
     rules: list[str] = []
     starts: list[str] = []
-    for indent, names, units, regions, dates, otherwise, blocks in frozen:
-        place = Place(indent, Known(dict(names), regions, dates, dict(units)), otherwise, blocks)
+    for indent, names, units, regions, dates, together, otherwise, blocks in frozen:
+        known = Known(dict(names), regions, dates, dict(units), together=together)
+        place = Place(indent, known, otherwise, blocks)
         writer = _Rules(place)
         rules += writer.rules
         starts.append(f"line_{place.indent}")
@@ -260,9 +270,14 @@ class _Rules:
         return [f'"f\\"" WORDS? ({hole} WORDS?){{1,8}} "\\""']
 
     def _volumes(self) -> str | None:
-        """Rules for volumes with their markers, each at most once, in the order of the inputs."""
+        """Rules for volumes with their markers, each at most once, in the order of the inputs; or all those that go
+        together.
+        """
         volumes = self.names.get(Type.VOLUME, [])
         name = f"marked_{self.place.indent}"
+        if self.known.together:
+            self._rule(name, [' ", " '.join(f"{_quoted(volume)} {MARKER}" for volume in self.known.together)])
+            return name
         for position, volume in enumerate(volumes):
             later = [f"{name}_{other}" for other in range(position + 1, len(volumes))]
             tail = f' (", " ({" | ".join(later)}))?' if later else ""

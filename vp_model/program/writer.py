@@ -93,6 +93,10 @@ class ProgramWriter:
             raise ProgramError(error.message, number) from None
         self._lines.append(body)
 
+    def narrow(self, regions: frozenset[str], together: tuple[str, ...]) -> None:
+        """From the next line on, only these regions can be segmented, in these volumes (any where empty)."""
+        self._known = replace(self._known, regions=self._known.regions & regions, together=together)
+
     def _place(self, level: int) -> Place:
         names, units, otherwise = self._at(level)
         return Place(level, replace(self._known, names=names, units=units), otherwise, level < MAXIMUM_INDENT)

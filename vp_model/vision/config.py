@@ -74,6 +74,25 @@ class VisionConfig:
         return {**asdict(self), "channels": list(self.channels)}
 
 
+@dataclass(frozen=True)
+class Refining:
+    """How borders are refined by the images' own intensities (`vp_model.vision.refinement`).
+
+    Attributes:
+        share: of the refined probability in the result; the rest is m's own.
+        pooling: share of the tissues' common variance in the variance of each, which keeps narrow ones from taking all.
+        floor: density that every intensity has in every tissue: what is odd (a lesion, a vessel) is left to m.
+        iterations: of expectation maximisation.
+        field_mm: standard deviation of the smoothing that makes the bias field of MR; 0 estimates none.
+    """
+
+    share: float = 0.5
+    pooling: float = 0.3
+    floor: float = 0.02
+    iterations: int = 5
+    field_mm: float = 25.0
+
+
 def config_from_dict(values: Mapping[str, Any]) -> VisionConfig:
     """The configuration that `as_dict` wrote.
 

@@ -6,6 +6,7 @@ order of axes. Every step is kept, so that probabilities return to exactly the g
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -164,27 +165,32 @@ def prepare(volume: Volume, working_mm: float | None) -> Prepared:
     return Prepared(placed, volume.shape, volume.world)
 
 
-def restore(prepared: Prepared, values: torch.Tensor) -> torch.Tensor:
+def restore(prepared: Prepared, values: torch.Tensor, rows: Sequence[NDArray[np.intp]] | None = None) -> torch.Tensor:
     """Values (k, w, h, d) on the prepared grid → (k, w, h, d) on the input's own grid, trilinear, 0 outside the crop.
 
     Both grids are one lattice up to order, direction and scale of the axes, so that interpolation is separable: one
     small matrix for each axis, also for oblique and sheared volumes.
+
+    Args:
+        rows: the indices along each axis of the input that are wanted; all where None.
     """
     relative = np.linalg.solve(prepared.image.world, prepared.world)
     order = np.abs(relative[:3, :3]).argmax(axis=1)  # source axis → axis of the input
-    place = [slice(0, size) for size in prepared.shape]
+    rows = rows or [np.arange(size) for size in prepared.shape]
+    wanted = tuple(len(index) for index in rows)
+    place = [slice(0, size) for size in wanted]
     for axis in range(3):
         target = int(order[axis])
-        positions = relative[axis, target] * np.arange(prepared.shape[target]) + relative[axis, 3]
+        positions = relative[axis, target] * rows[target] + relative[axis, 3]
         weights = linear_weights(positions, int(values.shape[1 + axis]))
         inside = torch.nonzero(weights.sum(dim=1)).flatten()
         first, last = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
         place[target] = slice(first, last)
         values = _along(values, 1 + axis, weights[first:last].to(values.device))
     values = values.permute(0, *(1 + int(axis) for axis in np.argsort(order)))
-    if values.shape[1:] == prepared.shape:
+    if values.shape[1:] == wanted:
         return values.contiguous()
-    restored = values.new_zeros((values.shape[0], *prepared.shape))
+    restored = values.new_zeros((values.shape[0], *wanted))
     restored[(slice(None), *place)] = values
     return restored
 

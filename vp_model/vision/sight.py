@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vp_model.vision.inference import FeatureCache, encode_volumes, recalibrated, segment_volumes
 from vp_model.vision.mirrored import MirroredViews, segment_averaged
 from vp_model.vision.network import VisionNetwork
+from vp_model.vision.refinement import Refiner
 from vp_model.volume import Volume
 
 
@@ -23,6 +24,7 @@ class Sight:
         volumes: by the name that programs use.
         thresholds: region → probability from which a voxel belongs to it; one half where none is given.
         views: where the mirror image is looked at too.
+        refiner: where borders are refined by the images' own intensities; it shares `cache` and `views`.
     """
 
     network: VisionNetwork
@@ -30,6 +32,7 @@ class Sight:
     thresholds: Mapping[str, float]
     cache: FeatureCache
     views: MirroredViews | None = None
+    refiner: Refiner | None = None
 
     def segment(
         self, name: str, volumes: Sequence[str], modulations: NDArray[np.float32]
@@ -41,10 +44,13 @@ class Sight:
             found = segment_volumes(self.network, members, phi, self.cache)
         else:
             found = segment_averaged(self.network, members, name, phi, self.views, self.cache)
+        probabilities = [probability[0] for probability in found]
+        if self.refiner is not None:
+            probabilities = self.refiner.refined(name, members, probabilities)
         threshold = self.thresholds.get(name, 0.5)
         return {
-            volume: recalibrated(probability[0], threshold).numpy()
-            for volume, probability in zip(volumes, found, strict=True)
+            volume: recalibrated(probability, threshold).numpy()
+            for volume, probability in zip(volumes, probabilities, strict=True)
         }
 
     def encode(self, volumes: Sequence[str], modulations: NDArray[np.float32]) -> NDArray[np.float32]:

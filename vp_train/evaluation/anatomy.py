@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from vp_model.vision.config import Refining
 from vp_model.vision.inference import FeatureCache
 from vp_model.vision.mirrored import MirroredViews, segment_averaged
 from vp_model.vision.network import VisionNetwork
+from vp_model.vision.refinement import Refiner
+from vp_model.vision.tissues import tissues_of
 from vp_model.volume import Volume, read_nifti
 from vp_train.datasets.labels import Labels, load_labels
 from vp_train.training.condition import ConditionTable
@@ -61,25 +64,39 @@ class Finder:
 
     Attributes:
         mirrored: average over the mirror image.
+        refining: how much the images' own intensities say; None: nothing.
     """
 
     network: VisionNetwork
     table: ConditionTable
     volumes: list[Volume]
     mirrored: bool = False
+    refining: Refining | None = None
     _cache: FeatureCache = field(default_factory=FeatureCache)
 
     @cached_property
+    def _conditions(self) -> dict[str, torch.Tensor]:
+        return dict(zip(self.table.names, self.table(1).detach()[:, 0], strict=True))
+
+    @cached_property
     def _views(self) -> MirroredViews:
-        phi = self.table(1).detach()[:, 0]
-        return MirroredViews(dict(zip(self.table.names, phi, strict=True)) if self.mirrored else {})
+        return MirroredViews(self._conditions if self.mirrored else {})
+
+    @cached_property
+    def _refiner(self) -> Refiner | None:
+        if self.refining is None:
+            return None
+        tissues = tissues_of(self.table.names, left_out=("white matter lesion",))
+        views = self._views if self.mirrored else None
+        return Refiner(self.network, tissues, self._conditions, self.refining, self._cache, views)
 
     def find(self, target: str) -> list[torch.Tensor]:
         """Probability (w, h, d) of a target in each volume."""
         index = self.table.names.index(target)
         phi = self.table(len(self.volumes)).detach()[index : index + 1]
         found = segment_averaged(self.network, self.volumes, target, phi, self._views, self._cache)
-        return [probability[0] for probability in found]
+        probabilities = [probability[0] for probability in found]
+        return probabilities if self._refiner is None else self._refiner.refined(target, self.volumes, probabilities)
 
 
 def score_scan(
@@ -89,10 +106,11 @@ def score_scan(
     reference: np.ndarray,
     name: str,
     mirrored: bool = False,
+    refining: Refining | None = None,
 ) -> Score:
     """Dice of every target that the reference holds, for the first volume."""
     labels = load_labels()
-    finder = Finder(network, table, volumes, mirrored)
+    finder = Finder(network, table, volumes, mirrored, refining)
     values = {}
     for target in table.names:
         if target == "white matter lesion" or target in NOT_IN_REFERENCE.get(name, ()):
@@ -110,6 +128,7 @@ def score_anatomy(
     folder: Path,
     scans: tuple[str, ...] = SCANS,
     mirrored: bool = False,
+    refining: Refining | None = None,
 ) -> list[Score]:
     """Scores on the validation folder (`<scan>_t1.nii.gz`, `<scan>_seg.nii.gz`)."""
     labels = load_labels()
@@ -121,6 +140,7 @@ def score_anatomy(
             read_reference(folder / f"{scan}_seg.nii.gz", labels),
             scan,
             mirrored,
+            refining,
         )
         for scan in scans
     ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
 
 from vp_model.checkpoint import CONDITIONS_FILE
-from vp_model.vision.config import preset
+from vp_model.vision.config import Refining, preset
 from vp_model.vision.weights import load_vision, save_vision
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import load_subjects, split
@@ -33,6 +33,7 @@ def evaluate_vision(
     preset_name: str = "compact",
     samples: int = 16,
     mirrored: bool = False,
+    refined: bool = False,
 ) -> None:
     """Score the export in `trained` and write weights, configuration and card to `checkpoint`.
 
@@ -41,7 +42,9 @@ def evaluate_vision(
         validation, data: real scans with references; label maps, of which the held-out subjects are used.
         run: what the card says of the training run.
         working_spacing_mm: instead of the preset's.
-        mirrored: average over the mirror image, here and in the checkpoint. Synthetic heads are judged without.
+        mirrored: average over the mirror image, here and in the checkpoint.
+        refined: refine borders by the images' own intensities, here and in the checkpoint. Synthetic heads are judged
+            without either.
     """
     config = preset(preset_name)
     if working_spacing_mm is not None:
@@ -49,7 +52,8 @@ def evaluate_vision(
     network = load_vision(config, trained)
     table = ConditionTable(load_labels().targets, config.condition_size)
     table.load_state_dict({"vectors": load_file(trained / "condition_table.safetensors")["vectors"]})
-    scores = score_anatomy(network, table, validation, mirrored=mirrored)
+    refining = Refining() if refined else None
+    scores = score_anatomy(network, table, validation, mirrored=mirrored, refining=refining)
     _, held_out = split(load_subjects(data, trained / "cache"))
     spacing = config.working_spacing_mm or 3.0
     threshold = best_threshold(network, table, LESION, held_out, 4 * samples, spacing)
@@ -60,6 +64,6 @@ def evaluate_vision(
     synthetic = score_synthetic(network, table, held_out, samples, spacing)
     save_vision(network, checkpoint)
     save_conditions(table, checkpoint / CONDITIONS_FILE)
-    merge_config(checkpoint, {"mirrored": mirrored})
+    merge_config(checkpoint, {"mirrored": mirrored, "refining": asdict(refining) if refining else None})
     write_vision_part(checkpoint, network, table.names, scores, lesions, synthetic, run, {LESION: threshold})
     write_scores(scores, trained)

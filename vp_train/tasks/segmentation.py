@@ -8,7 +8,7 @@ from vp_train.tasks.context import Context
 from vp_train.tasks.refusals import missing_image
 from vp_train.tasks.scene import Example, lines, segment_lines
 
-COUNTS = (1, 1, 1, 1, 1, 2, 2, 3)
+COUNTS = (1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 4)
 """How many regions a prompt asks for."""
 
 
