@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file
 
 from tests.vp_train.heads import head
-from vp_model.vision.config import VisionConfig, config_from_dict
+from vp_model.vision.config import Refining, VisionConfig, config_from_dict
 from vp_model.vision.inference import recalibrated
 from vp_model.vision.network import VisionNetwork
 from vp_model.vision.weights import load_vision
 from vp_model.volume import Volume, write_nifti
 from vp_train.datasets.labels import load_labels
-from vp_train.evaluation import calibration
+from vp_train.evaluation import calibration, contrasts
 from vp_train.evaluation.anatomy import (
     Score,
     as_markdown,
@@ -30,6 +30,7 @@ from vp_train.evaluation.anatomy import (
     write_scores,
 )
 from vp_train.evaluation.card import write_vision_part
+from vp_train.evaluation.contrasts import ByContrast
 from vp_train.evaluation.curves import plot_curves
 from vp_train.evaluation.overlay import draw_overlay, label_map
 from vp_train.evaluation.synthetic import SyntheticScores, score_synthetic
@@ -91,14 +92,31 @@ def test_held_out_heads_are_judged_with_one_to_three_images() -> None:
     assert score_synthetic(network, table, [head()], samples=2, spacing_mm=5.0) == first
 
 
+def test_every_contrast_is_judged_with_and_without_skull_and_in_thick_slices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, table = tiny()
+    reference = np.zeros((24, 24, 24), dtype=np.float32)
+    reference[4:20, 4:20, 4:20] = 17  # aseg: left hippocampus
+    write_nifti(tmp_path / "real_a_seg.nii.gz", reference, np.eye(4))
+    write_nifti(tmp_path / "real_a_t1.nii.gz", reference * 3 + 1, np.eye(4))
+    monkeypatch.setattr(contrasts, "SCANS", ("real_a",))
+    monkeypatch.setattr(contrasts, "KINDS", ("T1", "CT"))
+    monkeypatch.setattr(contrasts, "PLANE_MM", 6.0)
+    monkeypatch.setattr(contrasts, "THICK_MM", 12.0)
+    found = contrasts.score_contrasts(network, table, [head()], tmp_path, 1, False, Refining())
+    assert set(found.synthetic) == {"T1", "CT"} and set(found.thick_real) == {"real_a"}
+    assert all(0.0 <= value <= 1.0 for cells in found.synthetic.values() for value in cells)
+
+
 def test_card_names_weak_structures_experimental_and_keeps_other_parts(tmp_path: Path) -> None:
     network, table = tiny()
     (tmp_path / "config.json").write_text('{"name": "kept"}', encoding="utf-8")
     scores = [Score("real", {"left hippocampus": 0.8, "right hippocampus": 0.3, "brainstem": 0.7})]
     synthetic = SyntheticScores({1: 0.5, 2: 0.6, 3: 0.6}, 0.5, 4)
-    write_vision_part(
-        tmp_path, network, table.names, scores, {"FLAIR": 0.2}, synthetic, {"steps": 3}, {"white matter lesion": 0.35}
-    )
+    by_contrast = ByContrast({"T2": (0.7, 0.6, 0.5, 0.4)}, {"real": 0.6}, 4)
+    run, thresholds = {"steps": 3}, {"white matter lesion": 0.35}
+    write_vision_part(tmp_path, network, table.names, scores, {"FLAIR": 0.2}, synthetic, by_contrast, run, thresholds)
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     assert config["name"] == "kept"
     assert config["working_spacing_mm"] == 3.0
@@ -119,6 +137,7 @@ def test_card_names_weak_structures_experimental_and_keeps_other_parts(tmp_path:
     assert entries[None, "white matter lesion"]["dice"] == 0.2
     card = json.loads((tmp_path / "vision_card.json").read_text(encoding="utf-8"))
     assert card["run"] == {"steps": 3}
+    assert card["contrasts"]["synthetic"]["T2"] == [0.7, 0.6, 0.5, 0.4]
     assert all(source["licence"] for source in card["training_data"] + card["validation_data"])
 
 

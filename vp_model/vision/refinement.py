@@ -116,7 +116,7 @@ class Refiner:
         parts: list[list[torch.Tensor]] = [[] for _ in volumes]
         for start in range(0, len(phi), seen.turn):
             for part, logits in zip(parts, seen.look.logits(phi[start : start + seen.turn].to(device)), strict=True):
-                part.append(torch.sigmoid(logits).cpu())
+                part.append(torch.sigmoid(logits.float()).cpu())
         return seen, [torch.cat(part) for part in parts]
 
     def _learn_one(self, volume: Volume, looks: Sequence[tuple[Seen, torch.Tensor, int]]) -> _Learned | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from vp_model.vision.network import VisionNetwork
 from vp_train.evaluation.anatomy import Score
+from vp_train.evaluation.contrasts import ByContrast
 from vp_train.evaluation.synthetic import SyntheticScores
 
 EXPERIMENTAL_BELOW = 0.6
@@ -58,6 +59,7 @@ def write_vision_part(
     scores: list[Score],
     lesions: Mapping[str, float],
     synthetic: SyntheticScores,
+    contrasts: ByContrast,
     run: Mapping[str, Any],
     thresholds: Mapping[str, float],
 ) -> None:
@@ -65,6 +67,7 @@ def write_vision_part(
 
     Args:
         lesions: Dice of `white matter lesion` on the MS patient, by the images given.
+        contrasts: by sequence type, slice thickness and skull.
         run: steps, minutes, hardware and the like of the training run.
         thresholds: probability from which a voxel belongs to a target, where it is not one half.
     """
@@ -78,6 +81,7 @@ def write_vision_part(
         "real_scans": {score.scan: {"mean": round(score.mean, 3), "dice": _rounded(score.dice)} for score in scores},
         "white_matter_lesion": _rounded(lesions),
         "synthetic_held_out": asdict(synthetic),
+        "contrasts": asdict(contrasts),
         **sources,
     }
     text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"

@@ -16,6 +16,7 @@ from vp_train.datasets.maps import load_subjects, split
 from vp_train.evaluation.anatomy import score_anatomy, score_lesions, write_scores
 from vp_train.evaluation.calibration import best_threshold
 from vp_train.evaluation.card import merge_config, write_vision_part
+from vp_train.evaluation.contrasts import score_contrasts
 from vp_train.evaluation.synthetic import score_synthetic
 from vp_train.training.condition import ConditionTable, save_conditions
 
@@ -61,9 +62,10 @@ def evaluate_vision(
         "+".join(kinds): score_lesions(network, table, validation, kinds, mirrored, threshold)
         for kinds in LESION_INPUTS
     }
+    contrasts = score_contrasts(network, table, held_out, validation, max(1, samples // 4), mirrored, refining)
     synthetic = score_synthetic(network, table, held_out, samples, spacing)
     save_vision(network, checkpoint)
     save_conditions(table, checkpoint / CONDITIONS_FILE)
     merge_config(checkpoint, {"mirrored": mirrored, "refining": asdict(refining) if refining else None})
-    write_vision_part(checkpoint, network, table.names, scores, lesions, synthetic, run, {LESION: threshold})
+    write_vision_part(checkpoint, network, table.names, scores, lesions, synthetic, contrasts, run, {LESION: threshold})
     write_scores(scores, trained)
