@@ -56,10 +56,13 @@ MINIATURES: dict[str, tuple[list[str], list[str], str]] = {
         "r001s001: 1 T1 +infarct",
     ),
     "wmh": (
-        ["Utrecht/0/pre/FLAIR.nii.gz", "Utrecht/0/pre/T1.nii.gz", "Utrecht/0/orig/FLAIR.nii.gz",
-         "Amsterdam/GE3T/100/pre/FLAIR.nii.gz"],
-        ["Utrecht/0/wmh.nii.gz", "Amsterdam/GE3T/100/wmh.nii.gz"],
-        "Amsterdam/GE3T/100: FLAIR +wmh | Utrecht/0: FLAIR T1 +wmh",
+        ["training/Utrecht/0/pre/FLAIR.nii.gz", "training/Utrecht/0/pre/T1.nii.gz",
+         "training/Utrecht/0/orig/FLAIR.nii.gz", "training/Amsterdam/GE3T/100/pre/FLAIR.nii.gz",
+         "test/Amsterdam/Philips_VU .PETMR_01./161/pre/FLAIR.nii.gz"],
+        ["training/Utrecht/0/wmh.nii.gz", "training/Amsterdam/GE3T/100/wmh.nii.gz",
+         "test/Amsterdam/Philips_VU .PETMR_01./161/wmh.nii.gz",
+         "additional_annotations/observer_o3/training/Utrecht/0/result.nii.gz"],
+        "Amsterdam/GE3T/100: FLAIR +wmh | Amsterdam/Philips_VU .PETMR_01./161: FLAIR +wmh | Utrecht/0: FLAIR T1 +wmh",
     ),
     "oasis_1": (
         [ANALYZE],
@@ -99,11 +102,17 @@ MINIATURES: dict[str, tuple[list[str], list[str], str]] = {
         [],
         "0001: FLAIR T1 CT",
     ),
-    "forrest_gump": (
-        ["sub-01/ses-forrestgump/anat/sub-01_ses-forrestgump_T1w.nii.gz",
-         "sub-01/ses-forrestgump/anat/sub-01_ses-forrestgump_T2w.nii.gz"],
+    "cermep_coregistered": (
+        [f"ALL/derivatives/{space}/sub-0001/sub-0001_space-{name}_{kind}.nii.gz"
+         for space, name in (("coregistration", "pet"), ("MNI", "MNI")) for kind in ("T1w", "FLAIR", "ct", "pet")],
         [],
-        "01: forrestgump T1 T2",
+        "0001: FLAIR T1 CT",
+    ),
+    "forrest_gump": (
+        [f"sub-01/ses-forrestgump/anat/sub-01_ses-forrestgump_{kind}.nii.gz"
+         for kind in ("T1w", "T2w", "acq-mag_veno", "acq-pha_veno", "angio")],
+        [],
+        "01: forrestgump T1 T2 SWI TOF",
     ),
     "adni": (
         [ADNI.format("2006-04-18", 2, 2), ADNI.format("2007-04-20", 4, 4)],
@@ -185,6 +194,24 @@ def test_each_data_set_is_recognised_and_understood_in_its_published_layout(key:
     found, words = in_words(tmp_path)
     assert found == key
     assert normal(words) == normal(MINIATURES[key][2])
+
+
+def test_isles_is_understood_as_the_challenge_gave_it_out_too(tmp_path: Path) -> None:
+    for kind in ("dwi", "adc", "flair"):
+        write(
+            tmp_path / f"rawdata/sub-strokecase0002/ses-0001/sub-strokecase0002_ses-0001_{kind}.nii.gz",
+            np.ones((3, 4, 5)),
+        )
+    write(
+        tmp_path / "derivatives/sub-strokecase0002/ses-0001/sub-strokecase0002_ses-0001_msk.nii.gz", np.zeros((3, 4, 5))
+    )
+    assert in_words(tmp_path) == ("isles_2022", "0002: 0001 ADC DWI FLAIR +infarct")
+
+
+def test_unprocessed_images_are_read_before_copies_of_them(tmp_path: Path) -> None:
+    miniature("cermep", tmp_path)
+    miniature("cermep_coregistered", tmp_path)
+    assert in_words(tmp_path)[0] == "cermep"
 
 
 def test_every_layout_has_its_miniature() -> None:
