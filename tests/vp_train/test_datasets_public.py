@@ -11,6 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.vp_train.heads import head
+from vp_model.imaging.cranium import cranial_crop
+from vp_model.imaging.intensity import Image
 from vp_model.ontology import load_ontology
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.public.cases import prepared_cases
@@ -293,6 +295,22 @@ def test_prepared_images_are_in_ras_in_unit_range_and_laid_on_the_reference(
     mask = t1.masks["left cerebral white matter"]
     centre = t1.volume.world @ [*np.argwhere(mask).mean(axis=0), 1.0]
     assert centre[0] < 0, "the left side lies at negative x"
+
+
+def test_prepared_images_are_cut_to_twenty_millimetres_around_the_cranial_cavity(tmp_path: Path) -> None:
+    world = np.diag([4.0, 4.0, 4.0, 1.0])
+    world[:3, 3] = -128.0
+    x, y, z = np.indices((64, 64, 64)) * 4.0 - 128.0
+    head = (x / 70) ** 2 + (y / 90) ** 2 + (z / 75) ** 2 < 1
+    voxels = (head * np.random.default_rng(0).uniform(300, 400, head.shape)).astype(np.float32)
+    write(tmp_path / "data/one/t1.nii.gz", voxels, world)
+    assert [item.state for item in prepare_dataset(read_dataset(tmp_path / "data"), tmp_path / "out")] == ["done"]
+    (case,) = prepared_cases(tmp_path / "out")
+    (image,) = case.images
+    expected = cranial_crop(Image(voxels, world), "T1")
+    assert image.volume.shape == expected.voxels.shape
+    assert image.volume.shape < voxels.shape
+    assert np.allclose(image.volume.world, expected.world)
 
 
 def test_preparation_keeps_what_is_done_and_makes_again_what_changed(
