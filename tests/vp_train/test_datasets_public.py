@@ -11,6 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.vp_train.heads import head
+from vp_model.imaging.cranium import cranial_crop
+from vp_model.imaging.intensity import Image
 from vp_model.ontology import load_ontology
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.public.cases import prepared_cases
@@ -56,10 +58,13 @@ MINIATURES: dict[str, tuple[list[str], list[str], str]] = {
         "r001s001: 1 T1 +infarct",
     ),
     "wmh": (
-        ["Utrecht/0/pre/FLAIR.nii.gz", "Utrecht/0/pre/T1.nii.gz", "Utrecht/0/orig/FLAIR.nii.gz",
-         "Amsterdam/GE3T/100/pre/FLAIR.nii.gz"],
-        ["Utrecht/0/wmh.nii.gz", "Amsterdam/GE3T/100/wmh.nii.gz"],
-        "Amsterdam/GE3T/100: FLAIR +wmh | Utrecht/0: FLAIR T1 +wmh",
+        ["training/Utrecht/0/pre/FLAIR.nii.gz", "training/Utrecht/0/pre/T1.nii.gz",
+         "training/Utrecht/0/orig/FLAIR.nii.gz", "training/Amsterdam/GE3T/100/pre/FLAIR.nii.gz",
+         "test/Amsterdam/Philips_VU .PETMR_01./161/pre/FLAIR.nii.gz"],
+        ["training/Utrecht/0/wmh.nii.gz", "training/Amsterdam/GE3T/100/wmh.nii.gz",
+         "test/Amsterdam/Philips_VU .PETMR_01./161/wmh.nii.gz",
+         "additional_annotations/observer_o3/training/Utrecht/0/result.nii.gz"],
+        "Amsterdam/GE3T/100: FLAIR +wmh | Amsterdam/Philips_VU .PETMR_01./161: FLAIR +wmh | Utrecht/0: FLAIR T1 +wmh",
     ),
     "oasis_1": (
         [ANALYZE],
@@ -99,11 +104,17 @@ MINIATURES: dict[str, tuple[list[str], list[str], str]] = {
         [],
         "0001: FLAIR T1 CT",
     ),
-    "forrest_gump": (
-        ["sub-01/ses-forrestgump/anat/sub-01_ses-forrestgump_T1w.nii.gz",
-         "sub-01/ses-forrestgump/anat/sub-01_ses-forrestgump_T2w.nii.gz"],
+    "cermep_coregistered": (
+        [f"ALL/derivatives/{space}/sub-0001/sub-0001_space-{name}_{kind}.nii.gz"
+         for space, name in (("coregistration", "pet"), ("MNI", "MNI")) for kind in ("T1w", "FLAIR", "ct", "pet")],
         [],
-        "01: forrestgump T1 T2",
+        "0001: FLAIR T1 CT",
+    ),
+    "forrest_gump": (
+        [f"sub-01/ses-forrestgump/anat/sub-01_ses-forrestgump_{kind}.nii.gz"
+         for kind in ("T1w", "T2w", "acq-mag_veno", "acq-pha_veno", "angio")],
+        [],
+        "01: forrestgump T1 T2 SWI TOF",
     ),
     "adni": (
         [ADNI.format("2006-04-18", 2, 2), ADNI.format("2007-04-20", 4, 4)],
@@ -187,6 +198,24 @@ def test_each_data_set_is_recognised_and_understood_in_its_published_layout(key:
     assert normal(words) == normal(MINIATURES[key][2])
 
 
+def test_isles_is_understood_as_the_challenge_gave_it_out_too(tmp_path: Path) -> None:
+    for kind in ("dwi", "adc", "flair"):
+        write(
+            tmp_path / f"rawdata/sub-strokecase0002/ses-0001/sub-strokecase0002_ses-0001_{kind}.nii.gz",
+            np.ones((3, 4, 5)),
+        )
+    write(
+        tmp_path / "derivatives/sub-strokecase0002/ses-0001/sub-strokecase0002_ses-0001_msk.nii.gz", np.zeros((3, 4, 5))
+    )
+    assert in_words(tmp_path) == ("isles_2022", "0002: 0001 ADC DWI FLAIR +infarct")
+
+
+def test_unprocessed_images_are_read_before_copies_of_them(tmp_path: Path) -> None:
+    miniature("cermep", tmp_path)
+    miniature("cermep_coregistered", tmp_path)
+    assert in_words(tmp_path)[0] == "cermep"
+
+
 def test_every_layout_has_its_miniature() -> None:
     assert set(MINIATURES) == set(load_layouts())
 
@@ -266,6 +295,22 @@ def test_prepared_images_are_in_ras_in_unit_range_and_laid_on_the_reference(
     mask = t1.masks["left cerebral white matter"]
     centre = t1.volume.world @ [*np.argwhere(mask).mean(axis=0), 1.0]
     assert centre[0] < 0, "the left side lies at negative x"
+
+
+def test_prepared_images_are_cut_to_twenty_millimetres_around_the_cranial_cavity(tmp_path: Path) -> None:
+    world = np.diag([4.0, 4.0, 4.0, 1.0])
+    world[:3, 3] = -128.0
+    x, y, z = np.indices((64, 64, 64)) * 4.0 - 128.0
+    head = (x / 70) ** 2 + (y / 90) ** 2 + (z / 75) ** 2 < 1
+    voxels = (head * np.random.default_rng(0).uniform(300, 400, head.shape)).astype(np.float32)
+    write(tmp_path / "data/one/t1.nii.gz", voxels, world)
+    assert [item.state for item in prepare_dataset(read_dataset(tmp_path / "data"), tmp_path / "out")] == ["done"]
+    (case,) = prepared_cases(tmp_path / "out")
+    (image,) = case.images
+    expected = cranial_crop(Image(voxels, world), "T1")
+    assert image.volume.shape == expected.voxels.shape
+    assert image.volume.shape < voxels.shape
+    assert np.allclose(image.volume.world, expected.world)
 
 
 def test_preparation_keeps_what_is_done_and_makes_again_what_changed(

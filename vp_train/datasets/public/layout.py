@@ -124,7 +124,9 @@ def described_name(folder: Path) -> str:
 
 
 def recognise(folder: Path, paths: Sequence[str]) -> Layout | None:
-    """The layout of a folder: the one that most of the paths fit, those of single data sets before generic ones."""
+    """The layout of a folder: the one that most of the paths fit, those of single data sets before generic ones; of
+    several that fit as well, the first by its key.
+    """
     name = described_name(folder)
     fitting: list[tuple[bool, bool, int, str]] = []
     for layout in load_layouts().values():
@@ -132,4 +134,4 @@ def recognise(folder: Path, paths: Sequence[str]) -> Layout | None:
         count = sum(any(pattern.search(path) for pattern in layout.recognise) for path in paths)
         if named or count:
             fitting.append((named, not layout.generic, count, layout.key))
-    return load_layouts()[max(fitting)[3]] if fitting else None
+    return load_layouts()[max(fitting, key=lambda item: item[:3])[3]] if fitting else None

@@ -1,5 +1,5 @@
-"""Preparation of a data set as paper B.2: RAS, intensities in [0, 1], the head cut out, all images of a subject laid on
-one of them; once, into a folder that training reads.
+"""Preparation of a data set as paper B.2: RAS, intensities in [0, 1], cut to 20 mm around the cranial cavity, all
+images of a subject laid on one of them; once, into a folder that training reads.
 
 A subject is done when its `case.json` is there and names the same sources; whatever was interrupted is made again.
 """
@@ -23,13 +23,15 @@ from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from vp_model.geometry import World, cropped_world
+from vp_model.imaging.cranium import cranial_box
+from vp_model.imaging.intensity import Image
 from vp_model.imaging.registration import Registration, RegistrationError, register
-from vp_model.vision.prepare import head_box, normalise, to_ras
+from vp_model.vision.prepare import normalise, to_ras
 from vp_model.volume import Volume
 from vp_train.datasets.public.index import DatasetIndex, DatasetSubject, ImageFile, MaskFile
 from vp_train.datasets.public.splits import part_of
 
-VERSION = 1
+VERSION = 2
 """Counts up when the same sources would be prepared otherwise."""
 LEVELS = 65_535
 """Intensities are kept as 16-bit shares of this."""
@@ -212,7 +214,8 @@ def _write_image(image: _Loaded, moved: Registration | None, place: Path, name: 
     world = image.world if moved is None else moved.moved_world(image.world)
     voxels, ras = to_ras(image.voxels, world)
     scaled = normalise(voxels.astype(np.float32), _kind(image))
-    low, high = head_box(scaled, ras)
+    low, shape = cranial_box(Image(voxels.astype(np.float32), ras), _kind(image))
+    high = (low[0] + shape[0], low[1] + shape[1], low[2] + shape[2])
     cut = np.rint(scaled[low[0] : high[0], low[1] : high[1], low[2] : high[2]] * LEVELS).astype(np.uint16)
     _save(cut, cropped_world(ras, low), place / f"{name}.nii.gz", 1 / LEVELS)
     contrast = image.file.contrast if isinstance(image.file, ImageFile) else None
