@@ -15,6 +15,9 @@ from torch.nn import functional
 from vp_model.geometry import Placed, Shape, World, field_of_view, reference_grid, resample, same_geometry
 from vp_model.vision.config import VisionConfig
 
+VOXELS_AT_ONCE = 4096
+"""Of an interaction, where no gradient is wanted."""
+
 
 def each_voxel(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
     """A linear layer over the channels of (b, c, w, h, d)."""
@@ -113,22 +116,40 @@ class Interaction(nn.Module):
             seen: (w, h, d, n) bool, whether a volume covers the voxel; None: all do.
             phi: (k, n, d).
         """
-        n, size = len(volumes), volumes[0].shape[-3:]
-        tokens = torch.stack([features.movedim(1, -1).flatten(1, 3) for features in volumes], dim=2)  # (b, v, n, c)
-        if self.condition is not None:
-            if phi is None:
-                raise ValueError("This level is conditioned: φ is needed.")
+        size = volumes[0].shape[-3:]
+        if self.condition is not None and phi is None:
+            raise ValueError("This level is conditioned: φ is needed.")
+        each = [features.movedim(1, -1).flatten(1, 3) for features in volumes]  # n × (b, v, c)
+        mask = None if seen is None else seen.reshape(-1, len(volumes))
+        # Voxels do not know of each other: where no gradient is wanted, few at a time stay in the processor's cache.
+        step = each[0].shape[1] if torch.is_grad_enabled() else VOXELS_AT_ONCE
+        parts = [
+            self._exchanged(
+                [tokens[:, start : start + step] for tokens in each],
+                None if mask is None else mask[start : start + step],
+                phi,
+            )
+            for start in range(0, each[0].shape[1], step)
+        ]
+        learned = (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).unflatten(1, size)
+        return [learned[..., index, :].movedim(-1, 1) for index in range(len(volumes))]
+
+    def _exchanged(
+        self, each: Sequence[torch.Tensor], seen: torch.Tensor | None, phi: torch.Tensor | None
+    ) -> torch.Tensor:
+        """(b, v, n, s) of mixed features n × (b, v, c); `seen` (v, n)."""
+        tokens = torch.stack(list(each), dim=2)  # (b, v, n, c)
+        if self.condition is not None and phi is not None:
             tokens = tokens + self.condition(phi)[:, None]
-        tokens = functional.silu(tokens)
-        batch = tokens.shape[0]
+        tokens = functional.silu(tokens, inplace=not torch.is_grad_enabled())
+        batch, voxels, n = tokens.shape[:3]
         flat = tokens.flatten(0, 1)
-        mask = None if seen is None else seen.reshape(-1, n).repeat(batch, 1)
+        mask = None if seen is None else seen.repeat(batch, 1)
         if self.kind == "attention":
             flat = self.exchange(self.reduce(flat), mask)
         else:
             flat = self.expand(torch.cat([flat, self._summary(flat, mask).expand_as(flat)], dim=-1))
-        learned = flat.view(batch, *size, n, -1)
-        return [learned[..., index, :].movedim(-1, 1) for index in range(n)]
+        return flat.view(batch, voxels, n, -1)
 
     def returned(self, update: torch.Tensor) -> torch.Tensor:
         """What is added to a volume's features, (b, c, w, h, d), from its part of `exchanged`, (b, s, w, h, d)."""

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from vp_model.geometry import Placed, pool, upsample_to
 from vp_model.vision.config import VisionConfig
 from vp_model.vision.convolution import KERNEL, Convolution
-from vp_model.vision.interaction import Interaction
+from vp_model.vision.interaction import VOXELS_AT_ONCE, Interaction
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,10 +103,20 @@ class ReadOut(nn.Module):
         if self.hidden is None:
             return x
         tokens = x.movedim(1, -1)  # (b, w, h, d, c): no copy where channels come last in memory
+        if torch.is_grad_enabled():
+            return self._of_tokens(tokens).movedim(-1, 1)
+        # Few voxels at a time stay in the processor's cache.
+        flat = tokens.reshape(-1, tokens.shape[-1])
+        found = torch.cat([self._of_tokens(part) for part in flat.split(VOXELS_AT_ONCE)])
+        return found.unflatten(0, tokens.shape[:-1]).movedim(-1, 1)
+
+    def _of_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(…, c) → (…, size)."""
+        if self.hidden is None:
+            return tokens
         inner = functional.silu(_each_voxel(self.hidden[0], tokens))
         found = _each_voxel(self.hidden[2], inner)
-        found = tokens + found if self.residual else found
-        return found.movedim(-1, 1)
+        return tokens + found if self.residual else found
 
     def weighed(self, x: torch.Tensor, phi: torch.Tensor) -> torch.Tensor:
         """Logits (k, w, h, d) of what was perceived (b, size, w, h, d), for one volume's φ (k, d)."""
@@ -119,7 +129,7 @@ class ReadOut(nn.Module):
 
 
 def _each_voxel(convolution: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    """A convolution of kernel 1 on (b, w, h, d, c)."""
+    """A convolution of kernel 1 on (…, c)."""
     if not isinstance(convolution, nn.Conv3d):
         raise TypeError("Only convolutions work on each voxel.")
     return functional.linear(tokens, convolution.weight.flatten(1), convolution.bias)
