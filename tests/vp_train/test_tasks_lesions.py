@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import random
+import re
+from collections import Counter
+from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from vp_model.imaging.intensity import Image
 from vp_model.ontology import load_ontology, normalise
-from vp_model.outcome import InputVolume
-from vp_model.program.environment import initial_known, region_targets
+from vp_model.outcome import InputVolume, ModelIdentity
+from vp_model.program.environment import ProgramEnvironment, initial_known, region_targets
 from vp_model.program.inspection import inspect_program
+from vp_model.program.results import build_outcome
 from vp_train.tasks.context import Context, make_context
 from vp_train.tasks.described import DESCRIBED_TASKS, described_example
 from vp_train.tasks.descriptions import describe, metadata
@@ -111,6 +118,58 @@ def test_programs_of_described_lesions_are_valid_and_answer_after_the_encoding(h
             assert not rest
             assert name in (example.targets[0].structure, *example.targets[0].components)
     assert tasks >= {"location", "signal intensity", "enhancement", "diffusion restriction", "segmentation"}
+
+
+class OneBox:
+    """Every region is the same box; an encoding says nothing."""
+
+    shape = (10, 12, 8)
+
+    @property
+    def box(self) -> NDArray[np.bool_]:
+        voxels = np.zeros(self.shape, bool)
+        voxels[2:5, 3:7, 1:6] = True
+        return voxels
+
+    def segment(
+        self, name: str, volumes: Sequence[str], modulations: NDArray[np.float32]
+    ) -> dict[str, NDArray[np.float32]]:
+        return {volume: self.box.astype(np.float32) for volume in volumes}
+
+    def encode(self, volumes: Sequence[str], modulations: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.zeros((len(volumes), 4), np.float32)
+
+
+@pytest.mark.requirement("target programs of all tasks run and give the expected values on the synthetic truth")
+def test_programs_of_described_lesions_run_and_give_what_is_known() -> None:
+    vision = OneBox()
+    world = np.diag([2.0, 1.0, 3.0, 1.0])
+    images = {item.name: Image(np.ones(vision.shape, np.float32), world) for item in VOLUMES}
+    tasks = Counter[str]()
+    for seed in range(120):
+        chance = random.Random(seed)
+        example = described_example(CONTEXT, scene(chance, chance.choice((1, 1, 2))), chance)
+        if example is None:
+            continue
+        environment = ProgramEnvironment(VOLUMES, images, vision, region_targets(load_ontology(), REGIONS))
+        for code in (example.program, *example.later):
+            result = environment.step(code, np.zeros((code.count("<MOD>"), 32), np.float32))
+            assert not result.error, (code, result.error)
+        outcome = build_outcome(environment, example.prompt, (), ModelIdentity("truth", "0", "0" * 64))
+        assert outcome.status == "answered"
+        tasks[example.task] += 1
+        if example.later:
+            (said,) = outcome.texts
+            assert said.text == re.findall(r'answer\("([^"]+)"\)', example.later[0])[0]
+            assert said.topic == example.task
+            continue
+        assert all(np.array_equal(mask.voxels, vision.box) for mask in outcome.masks)
+        assert {mask.volume for mask in outcome.masks} == {item.name for item in VOLUMES}
+        if example.task == "volume analysis":
+            (measured,) = outcome.measurements
+            assert measured.value == pytest.approx(vision.box.sum() * 6.0 / 1000)
+            assert measured.unit == "ml"
+    assert set(tasks) >= {"segmentation", "volume analysis", "signal intensity", "location", "enhancement"}
 
 
 @given(seed=st.integers(0, 10**6))
