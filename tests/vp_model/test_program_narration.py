@@ -24,17 +24,17 @@ def test_a_change_reads_as_sentences() -> None:
     assert narrate(CHANGE, VOLUMES) == [
         "The task: volume change.",
         "Finds the left hippocampus on v1 (T1, 2024-03-01) and v2 (FLAIR, 2024-03-01) and v3 (T1, 2025-03-01): roi.",
-        "Shows roi.",
-        "Takes the volume of roi in the first session of roi: before.",
-        "Takes the volume of roi in the last session of roi: after.",
-        "Reports the volume of roi in the first session of roi as volume.",
-        "Reports the volume of roi in the last session of roi as volume.",
-        "Reports the volume of roi in the last session of roi minus the volume of roi in the first session of roi"
-        " as volume change.",
-        "Reports the change from the volume of roi in the first session of roi to the volume of roi in the last session"
-        " of roi in percent as relative volume change.",
-        "Reports the volume of roi in the last session of roi minus the volume of roi in the first session of roi,"
-        " per year as annual volume change.",
+        "Shows the left hippocampus.",
+        "Takes the volume of the left hippocampus in its first session: before.",
+        "Takes the volume of the left hippocampus in its last session: after.",
+        "Reports the volume of the left hippocampus in its first session as volume.",
+        "Reports the volume of the left hippocampus in its last session as volume.",
+        "Reports the volume of the left hippocampus in its last session minus the volume of the left hippocampus in its"
+        " first session as volume change.",
+        "Reports the change from the volume of the left hippocampus in its first session to the volume of the left"
+        " hippocampus in its last session in percent as relative volume change.",
+        "Reports the volume of the left hippocampus in its last session minus the volume of the left hippocampus in its"
+        " first session, per year as annual volume change.",
     ]
 
 
@@ -66,10 +66,10 @@ def test_transcript_tells_prompt_steps_output_and_error() -> None:
         "Given: v1 (T1, 2024-03-01)",
         "Step 1",
         "  Finds the brainstem on v1 (T1, 2024-03-01): roi.",
-        "  Looks at the volume of the brainstem on v1 (T1, 2024-03-01) before going on.",
+        "  Looks at the volume of the brainstem before going on.",
         "  It saw:",
         "    3.20 ml",
         "Step 2",
-        "  Shows the brainstem on v1 (T1, 2024-03-01).",
+        "  Shows the brainstem.",
         "  It stopped: line 1: it stopped",
     ]

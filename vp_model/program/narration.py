@@ -1,7 +1,7 @@
 """A program in words, line by line, for those who read the transcript beside the images.
 
     roi = segment("left hippocampus", v1<MOD>)      Finds the left hippocampus on v1 (T1, 2024-03-01): roi.
-    report("volume", volume(roi))                   Reports the volume of roi as "volume".
+    report("volume", volume(roi))                   Reports the volume of the left hippocampus as volume.
 
 The words are those of `phrases.json`, one for each operation; nothing is guessed: a line that is no program is given
 back as it stands.
@@ -95,7 +95,8 @@ def _statement(node: ast.stmt, known: dict[str, str], indent: str, lines: list[s
         name, text = node.targets[0].id, _phrase(node.value, known)
         verb = "Finds" if isinstance(node.value, ast.Call) and _gives(node.value, Type.ROI) else "Takes"
         lines.append(f"{indent}{verb} {text}: {name}.")
-        known[name] = text if len(text) <= LONGEST else name
+        short = _short(node.value) or text
+        known[name] = short if len(short) <= LONGEST else name
     elif isinstance(node, ast.Expr):
         text = _phrase(node.value, known)
         lines.append(indent + text[:1].upper() + text[1:] + ("" if text.endswith(".") else "."))
@@ -112,6 +113,20 @@ def _statement(node: ast.stmt, known: dict[str, str], indent: str, lines: list[s
         known.pop(node.target.id, None)
         for child in node.body:
             _statement(child, known, indent + "  ", lines)
+
+
+def _short(node: ast.expr) -> str:
+    """A region by the name of its structure alone: on which images it was found has been said."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "segment" and isinstance(node.args[0], ast.Constant):
+        return f"the {node.args[0].value}"
+    return ""
+
+
+def _own_session(node: ast.expr, region: ast.expr) -> str:
+    """`its first session` for `earliest(roi)` beside `roi`; empty for any other session."""
+    if isinstance(node, ast.Call) and len(node.args) == 1 and ast.dump(node.args[0]) == ast.dump(region):
+        return {"earliest": "its first session", "latest": "its last session"}.get(ast.unparse(node.func), "")
+    return ""
 
 
 def _gives(node: ast.Call, kind: Type) -> bool:
@@ -152,6 +167,8 @@ def _phrase(node: ast.expr, known: Mapping[str, str]) -> str:
 def _call(name: str, arguments: Sequence[ast.expr], known: Mapping[str, str]) -> str:
     operation, words = OPERATIONS.get(name), phrases().get(name)
     texts = [_phrase(argument, known) for argument in arguments]
+    if name == "at" and len(arguments) == 2:
+        texts[1] = _own_session(arguments[1], arguments[0]) or texts[1]
     if operation is None or words is None:
         return f"{name}({', '.join(texts)})"
     fixed = [parameter for parameter in operation.parameters if not parameter.repeated]
