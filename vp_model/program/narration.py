@@ -118,7 +118,7 @@ def _statement(node: ast.stmt, known: dict[str, str], indent: str, lines: list[s
 def _short(node: ast.expr) -> str:
     """A region by the name of its structure alone: on which images it was found has been said."""
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "segment" and isinstance(node.args[0], ast.Constant):
-        return f"the {node.args[0].value}"
+        return f"the {node.args[0].value!s}"
     return ""
 
 
