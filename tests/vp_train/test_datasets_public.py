@@ -323,7 +323,8 @@ def test_preparation_keeps_what_is_done_and_makes_again_what_changed(
     assert [item.state for item in prepare_dataset(index, tmp_path)] == ["kept"]
     path = folder / "data/one/seg.nii.gz"
     labels = nibabel.load(path)
-    write(path, np.asarray(labels.dataobj) * 0 + 41, labels.affine)
+    voxels, world = np.asarray(labels.dataobj), labels.affine  # type: ignore[attr-defined]
+    write(path, voxels * 0 + 41, world)
     assert [item.state for item in prepare_dataset(index, tmp_path)] == ["done"]
     (case,) = prepared_cases(tmp_path)
     assert case.images[0].masks["right cerebral white matter"].all()

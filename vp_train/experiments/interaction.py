@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import Subject
 from vp_train.experiments.fitting import dice_by_target, draw_images, fit, read_fit
 from vp_train.experiments.report import Bars, Report, flat
@@ -68,7 +69,8 @@ def run(settings: Mapping[str, Any], subjects: Sequence[Subject], held_out: Sequ
         "Dice",
     )
     notes = (
-        f"{settings['samples']} sets of images of {len(held_out)} held-out subjects, the same for the three variants.",
+        f"{settings['samples']} sets of images of {len(held_out)} held-out subjects, the same for the three variants; "
+        f"mean over {len(load_labels().targets)} targets, sides apart.",
         "The last column but one: Dice with two good images and a corrupted third, less that with the two alone; "
         "the last compares three images by attention with three by the variant.",
     )

@@ -74,10 +74,13 @@ def compare(a: Sequence[float], b: Sequence[float]) -> Comparison:
     difference = first[whole] - second[whole]
     if len(difference) < 2 or np.allclose(difference, 0):
         return Comparison(summarise(difference.tolist()), 1.0, 1.0)
+    wilcoxon = float(stats.wilcoxon(difference).pvalue)
+    if np.ptp(difference) < 1e-12:  # one and the same difference has no deviation: only its sign can be tested
+        return Comparison(summarise(difference.tolist()), 0.5 ** (len(difference) - 1), wilcoxon)
     return Comparison(
         summarise(difference.tolist()),
         float(stats.ttest_1samp(difference, 0.0).pvalue),
-        float(stats.wilcoxon(difference).pvalue),
+        wilcoxon,
     )
 
 
