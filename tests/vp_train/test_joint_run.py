@@ -43,6 +43,7 @@ from vp_train.joint.state import (
     state_from_checkpoint,
 )
 from vp_train.joint.validation import Judged, judge, summarise
+from vp_train.synthesis.lesions.anatomy import anatomy_of
 
 
 def run(
@@ -371,3 +372,24 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     assert [int(row["examples"]) for row in rows[0]] == [0, 4]
     for mine, theirs in zip(*rows, strict=True):
         assert float(mine["dice"]) == pytest.approx(float(theirs["dice"]), abs=1e-3)
+
+
+def test_studies_with_lesions_are_asked_about_them_and_answered_from_encodings() -> None:
+    study = replace(joint_runs.STUDIES, lesioned=1.0, kinds=("glioma", "white matter lesion"))
+    recipe = replace(joint_runs.RECIPE, study=study, described=1.0)
+    regions = learned_regions(recipe)
+    assert {"glioma", "white matter lesion", "left hippocampus"} <= set(regions)
+    source = replace(joint_runs.source(recipe, regions), people=[(head(), anatomy_of(head()))])
+    # Not every made-up head has room for a lesion: the search begins where there is one.
+    encoded = next(found for found in map(source.draw, range(2, 40)) if len(found.steps) == 2)
+    assert encoded.steps[0].encodings
+    shown = next(
+        found for found in map(source.draw, range(8, 40)) if any("glioma" in asked.regions for asked in found.passes)
+    )
+    assert any(float(targets.sum()) > 1 for asked in shown.passes for targets in asked.targets)
+    model = joint_runs.state(recipe).model
+    assert all(bool(torch.isfinite(model(example).total)) for example in (encoded, shown))
+
+
+def test_what_is_never_drawn_is_not_promised() -> None:
+    assert "white matter lesion" not in learned_regions(joint_runs.RECIPE)
