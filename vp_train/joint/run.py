@@ -68,6 +68,7 @@ def train_joint(
     if not held_out or not subjects:
         raise ValueError(f"{data} must hold subjects to train on and subjects that are held out.")
     state = resume_state(recipe, out, accelerator.device)
+    accelerator.wait_for_everyone()  # none may find what another has just begun
     if state is None:
         regions = learned_regions(recipe)
         if begin is not None:
