@@ -81,6 +81,13 @@ def pooling_factors(world: World, shape: Shape) -> Shape:
     return first, second, third
 
 
+def pooled_grid(shape: Shape, world: World) -> tuple[Shape, World]:
+    """The grid after `pool`."""
+    factors = pooling_factors(world, shape)
+    w, h, d = (-(-size // factor) for size, factor in zip(shape, factors, strict=True))
+    return (w, h, d), scaled_world(world, factors)
+
+
 def pool(placed: Placed) -> Placed:
     """Max-pool along the axes that the anisotropy rule allows; the world matrix follows.
 

@@ -22,10 +22,10 @@ from vp_model.geometry import (
     Shape,
     World,
     field_of_view,
+    pooled_grid,
     pooling_factors,
     same_geometry,
     sampling_grid,
-    scaled_world,
     spacing,
     upsample_to,
 )
@@ -205,11 +205,11 @@ class Pooled(_OnGridOf):
 
     @property
     def shape(self) -> Shape:
-        return _triple([-(-size // factor) for size, factor in zip(self.source.shape, self.factors, strict=True)])
+        return pooled_grid(self.source.shape, self.source.world)[0]
 
     @property
     def world(self) -> World:
-        return scaled_world(self.source.world, self.factors)
+        return pooled_grid(self.source.shape, self.source.world)[1]
 
     def box(self, low: Shape, high: Shape) -> torch.Tensor:
         first = _triple([a * factor for a, factor in zip(low, self.factors, strict=True)])

@@ -6,6 +6,7 @@ with the same result.
 
 from __future__ import annotations
 
+import math
 import resource
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from typing import Any, Literal
 
 import torch
 
-from vp_model.geometry import Placed, pool, reference_grid, same_geometry
+from vp_model.geometry import Placed, pooled_grid, reference_grid, same_geometry
 from vp_model.vision.config import VisionConfig
 from vp_model.vision.network import Shared, VisionNetwork
 from vp_model.vision.prepare import Prepared, prepare, restore
@@ -129,14 +130,13 @@ def dense_bytes(config: VisionConfig, volumes: Sequence[Placed]) -> int:
     a convolution's input, its parts and its sum are in memory at once.
     """
     finest, second = config.channels[:2]
-    pooled = [pool(Placed(placed.features[:, :, ::, ::, ::], placed.world)) for placed in volumes]
+    pooled = [pooled_grid(placed.shape, placed.world) for placed in volumes]
     kept = sum(_voxels(placed) * (2 * finest + config.readout_size) for placed in volumes)
-    kept += sum(2 * second * _voxels(placed) for placed in pooled)
+    kept += sum(2 * second * math.prod(shape) for shape, _ in pooled)
     largest = max(_voxels(placed) for placed in volumes) * (second + 4 * finest + 2 * config.readout_hidden)
     if config.interaction_from == 1 and config.interaction != "none":
-        grids = [(placed.shape, placed.world) for placed in pooled]
-        shape, _ = grids[0] if same_geometry(grids) else reference_grid(grids, config.reference == "isotropic")
-        met = shape[0] * shape[1] * shape[2] * len(volumes) * (3 * second + 6 * config.interaction_size)
+        shape, _ = pooled[0] if same_geometry(pooled) else reference_grid(pooled, config.reference == "isotropic")
+        met = math.prod(shape) * len(volumes) * (3 * second + 6 * config.interaction_size)
         largest = max(largest, met)
     return FLOAT_BYTES * (kept + largest)
 
