@@ -5,9 +5,9 @@
 
 A sample is a field of view and, for each of n volumes, an acquisition with its spacings, drawn from the paper's Table 2
 (`vp_train/synthesis/scan_geometries.json`), filled with Gaussian noise. The same sample goes through m natively and
-conformed: every volume resampled to 1 mm (the resampling itself is not counted). Inference is one condition; training is
-the backward pass of one step with soft Dice. Each measurement of memory is a fresh process; ratios are of the sums over
-samples.
+conformed: every volume resampled to 1 mm (the resampling itself is not counted). Inference is one condition; training
+is the backward pass of one step with soft Dice. Each measurement of memory is a fresh process; ratios are of the sums
+over samples.
 
 `--reference axis` lets volumes meet on a grid with the smallest spacing of each axis in place of the paper's, which has
 the smallest spacing of all.
