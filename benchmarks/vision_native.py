@@ -4,9 +4,10 @@
                                        [--device cpu] [--training] [--reference isotropic] [--json FILE]
 
 A sample is a field of view and, for each of n volumes, an acquisition with its spacings, drawn from the paper's Table 2
-(`geometries.json`), filled with Gaussian noise. The same sample goes through m natively and conformed: every volume
-resampled to 1 mm (the resampling itself is not counted). Inference is one condition; training is the backward pass of
-one step with soft Dice. Each measurement of memory is a fresh process; ratios are of the sums over samples.
+(`vp_train/synthesis/scan_geometries.json`), filled with Gaussian noise. The same sample goes through m natively and
+conformed: every volume resampled to 1 mm (the resampling itself is not counted). Inference is one condition; training
+is the backward pass of one step with soft Dice. Each measurement of memory is a fresh process; ratios are of the sums
+over samples.
 
 `--reference axis` lets volumes meet on a grid with the smallest spacing of each axis in place of the paper's, which has
 the smallest spacing of all.
@@ -20,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +35,18 @@ MODES = ("native", "1 mm")
 
 def draw(chance: np.random.Generator, count: int, field: float) -> list[Grid]:
     """Grids of the volumes of one sample."""
-    table = json.loads(files("benchmarks").joinpath("geometries.json").read_text(encoding="utf-8"))
-    deviation = table["deviation_mm"]
-    view = [field * (extent + chance.uniform(-deviation, deviation)) for extent in table["field_of_view_mm"]]
+    from vp_train.synthesis.scan_geometries import load_scan_geometries
+
+    table = load_scan_geometries()
+    deviation = table.deviation_mm
+    view = [field * (extent + chance.uniform(-deviation, deviation)) for extent in table.field_of_view_mm]
+    rows = list(table.rows.values())
     grids = []
     for _ in range(count):
-        kind = table["acquisitions"][chance.integers(len(table["acquisitions"]))]
-        plane = chance.uniform(*kind["in_plane_mm"])
-        thick = plane if kind["slice_mm"] is None else chance.uniform(*kind["slice_mm"])
-        spacing = [max(value, table["least_spacing_mm"]) for value in (plane, plane, thick)]
-        grids.append(_grid(view, spacing))
+        kind = rows[chance.integers(len(rows))]
+        plane = chance.uniform(*kind.in_plane)
+        thick = plane if kind.slices is None else chance.uniform(*kind.slices)
+        grids.append(_grid(view, [max(value, table.finest_mm) for value in (plane, plane, thick)]))
     return grids
 
 

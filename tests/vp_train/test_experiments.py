@@ -215,9 +215,12 @@ def test_stream_interaction_judges_the_three_variants_on_the_same_sets() -> None
 
 
 def test_specialists_are_compared_with_the_one_network_target_by_target() -> None:
-    settings = tiny("specialists", targets=["left cerebral white matter", "right cerebral white matter"])
+    both = ["left cerebral white matter", "right cerebral white matter"]
+    settings = tiny("specialists", targets=both, together=both)
     report = specialists.run(settings, [head()], [head()])
     assert [row[0] for row in report.rows] == settings["targets"]
+    with pytest.raises(ValueError, match="left cerebral white matter"):
+        specialists.run({**settings, "together": both[1:]}, [head()], [head()])
 
 
 def test_lesion_synthesis_is_switched_off_for_one_of_two_networks(tmp_path: Path) -> None:

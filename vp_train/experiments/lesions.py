@@ -16,6 +16,7 @@ from scipy import ndimage
 from vp_model.vision.inference import segment_volumes
 from vp_model.vision.network import VisionNetwork
 from vp_model.volume import Volume, read_nifti
+from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import Subject
 from vp_train.evaluation.anatomy import dice
 from vp_train.experiments.fitting import dice_by_target, draw_images, fit, read_fit
@@ -30,6 +31,8 @@ from vp_train.training.condition import ConditionTable
 
 PAPER = "lesion synthesis brings +27.7 % Dice on four unseen data sets (Fig. 5)."
 LESION = "white matter lesion"
+TARGETS = ("brain", LESION)
+"""What the two networks learn: the lesion, and the brain that the threshold needs."""
 THRESHOLD_Z = 2.5
 SMALLEST_LESION_MM3 = 10.0
 
@@ -107,8 +110,8 @@ def run(
         **drawn,
     )
     trained = {
-        "with": fit(fitted, subjects, kind="FLAIR", prepared=ablation.synthetic),
-        "without": fit(fitted, subjects, kind="FLAIR", prepared=ablation.without),
+        "with": fit(fitted, subjects, TARGETS, "FLAIR", ablation.synthetic),
+        "without": fit(fitted, subjects, TARGETS, "FLAIR", ablation.without),
     }
     synthetic: dict[str, list[float]] = {name: [] for name in trained}
     for sample in range(int(settings["samples"])):
@@ -163,7 +166,8 @@ def _test(values: Mapping[str, Sequence[float]]) -> str:
 @torch.inference_mode()
 def _synthetic_dice(network: VisionNetwork, table: ConditionTable, placed: Any, targets: torch.Tensor) -> float | None:
     logits = network([placed], table(1))[0]
-    return dice_by_target(logits, targets, table.names).get(LESION)
+    places = [load_labels().targets.index(name) for name in table.names]
+    return dice_by_target(logits, targets[places], table.names).get(LESION)
 
 
 def _mask(network: VisionNetwork, table: ConditionTable, volume: Volume, target: str) -> NDArray[np.bool_]:

@@ -21,8 +21,18 @@ PAPER = (
 
 
 def run(settings: Mapping[str, Any], subjects: Sequence[Subject], held_out: Sequence[Subject]) -> Report:
-    """Train all together and each alone, with the same network, steps and images, and judge them on the same heads."""
+    """Train all together and each alone, with the same network, steps and images, and judge them on the same heads.
+
+    Args:
+        settings: `targets`, what is judged; `together`, what one network learns, everything where absent.
+
+    Raises:
+        ValueError: what is judged is not learned together.
+    """
     targets = tuple(settings["targets"])
+    unlearned = set(targets) - set(settings.get("together") or targets)
+    if unlearned:
+        raise ValueError(f"The one network must learn what it is judged by: {', '.join(sorted(unlearned))}.")
     spacing = float(settings["fit"]["spacing_mm"])
     judged = [
         draw_images(held_out[sample % len(held_out)], Chance.seeded(8_000_000 + sample), spacing, 1)[0]
@@ -41,7 +51,7 @@ def run(settings: Mapping[str, Any], subjects: Sequence[Subject], held_out: Sequ
             found.append(dice_by_target(logits, image.targets[places], table.names))
         return found
 
-    together = judge(None)
+    together = judge(settings.get("together"))
     scores: dict[str, dict[str, list[float]]] = {}
     for target in targets:
         alone = judge((target,))
@@ -68,6 +78,7 @@ def run(settings: Mapping[str, Any], subjects: Sequence[Subject], held_out: Sequ
     )
     notes = (
         f"On par with or above the specialist: {on_par} of {len(targets)}.",
+        f"The one network learns {len(settings.get('together') or everything)} targets. "
         f"{settings['samples']} heads of {len(held_out)} held-out subjects; every network had the same steps and "
         "images, so that the specialist spent all of its steps on the one target.",
     )
@@ -78,7 +89,7 @@ def run(settings: Mapping[str, Any], subjects: Sequence[Subject], held_out: Sequ
         ("target", "together", "alone", "difference", "paired test"),
         tuple(rows),
         notes,
-        flat(settings),
+        flat({key: value for key, value in settings.items() if key not in ("targets", "together")}),
         {"dice": scores},
         bars,
     )

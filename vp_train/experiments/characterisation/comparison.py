@@ -13,7 +13,7 @@ from vp_model.vision.config import config_from_dict
 from vp_train.experiments.characterisation.cases import Case, balanced, by_question
 from vp_train.experiments.characterisation.classifier import ClassifierFit, fit_classifier
 from vp_train.experiments.characterisation.prompted import PromptedFit, fit_prompted
-from vp_train.experiments.report import Bars, Report, flat
+from vp_train.experiments.report import Bars, Report
 from vp_train.experiments.statistics import compare, summarise
 from vp_train.tasks.context import Context
 
@@ -77,7 +77,7 @@ def compare_models(
         ("question", "answers", "cases", "prompted (%)", "classifier (%)", "by chance (%)", "paired test"),
         tuple(rows),
         notes,
-        flat(settings),
+        {f"{part} {key}": value for part in settings for key, value in settings[part].items()},
         {"right": right, "answers": answered},
         bars,
     )
