@@ -38,7 +38,7 @@ def run(
     """
     labels = load_labels()
     network, table = load_network(checkpoint)
-    mirrored = open_checkpoint(checkpoint).mirrored
+    opened = open_checkpoint(checkpoint)
     names = sorted(path.name.removesuffix("_seg.nii.gz") for path in scans.glob("*_seg.nii.gz"))
     names = [name for name in names if (scans / f"{name}_t1.nii.gz").is_file()]
     if not names:
@@ -47,7 +47,7 @@ def run(
     for name in names:
         reference = read_reference(scans / f"{name}_seg.nii.gz", labels)
         volume = read_nifti(scans / f"{name}_t1.nii.gz", kind="T1")
-        found[OURS][name] = score_scan(network, table, [volume], reference, name, mirrored).dice
+        found[OURS][name] = score_scan(network, table, [volume], reference, name, opened.mirrored, opened.refining).dice
         for tool, folder in (others or {}).items():
             masks = read_reference(folder / f"{name}_seg.nii.gz", labels)
             found.setdefault(tool, {})[name] = {

@@ -14,7 +14,9 @@ from vp_model.language.tokens import load_tokenizer
 from vp_model.vision.config import config_from_dict
 from vp_model.vision.network import VisionNetwork
 from vp_model.vision.weights import load_vision
+from vp_model.volume import Volume
 from vp_train.datasets.labels import load_labels
+from vp_train.evaluation.anatomy import Finder
 from vp_train.training.condition import ConditionTable
 
 
@@ -27,6 +29,12 @@ def load_network(folder: Path | None = None) -> tuple[VisionNetwork, ConditionTa
     vectors = load_file(checkpoint.folder / "condition_table.safetensors")["vectors"]
     table.load_state_dict({"vectors": vectors})
     return network, table.eval()
+
+
+def finder(network: VisionNetwork, table: ConditionTable, volumes: list[Volume], folder: Path | None = None) -> Finder:
+    """m on a set of volumes as the checkpoint has it look: at the mirror image too, with refined borders."""
+    checkpoint = open_checkpoint(folder)
+    return Finder(network, table, volumes, checkpoint.mirrored, checkpoint.refining)
 
 
 def load_language(folder: Path | None = None) -> tuple[LanguageModel, Tokenizer]:

@@ -4,23 +4,23 @@ controls? Here on a made-up cohort, whose true changes are known.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vp_model.vision.network import VisionNetwork
+from vp_model.volume import Volume
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import Subject
-from vp_train.experiments.checkpoint import load_network, named
+from vp_train.evaluation.anatomy import Finder
+from vp_train.experiments.checkpoint import finder, load_network, named
 from vp_train.experiments.report import Report
 from vp_train.experiments.statistics import cohens_d, summarise
 from vp_train.synthesis.chance import Chance
 from vp_train.synthesis.scene import Scene, draw_grid, draw_scene, render
 from vp_train.synthesis.space import Deformation
-from vp_train.training.condition import ConditionTable
 
 PAPER = "effect sizes comparable to longitudinal FreeSurfer, SAMSEG and SynthSeg on 100 subjects of ADNI (Fig. 3D)."
 STRUCTURES = (
@@ -99,7 +99,7 @@ def run(settings: Mapping[str, Any], held_out: Sequence[Subject], checkpoint: Pa
             for name in names
         }
         volumes = [
-            _volumes(scene, subject, network, table, spacing, chance)
+            _volumes(scene, subject, lambda volume: finder(network, table, [volume], checkpoint), spacing, chance)
             for scene in (first, changed(first, growth, float(settings["width_mm"])))
         ]
         for structure, names in STRUCTURES:
@@ -139,13 +139,12 @@ def run(settings: Mapping[str, Any], held_out: Sequence[Subject], checkpoint: Pa
 
 
 def _volumes(
-    scene: Scene, subject: Subject, network: VisionNetwork, table: ConditionTable, spacing: float, chance: Chance
+    scene: Scene, subject: Subject, find: Callable[[Volume], Finder], spacing: float, chance: Chance
 ) -> dict[str, dict[str, float]]:
     """Volumes (ml) of every structure of the table in a new image of the scene: the truth, and measured."""
     labels = load_labels()
     image = render(scene, labels, *draw_grid(subject, [spacing] * 3, None, chance), chance, "T1")
-    with torch.inference_mode():
-        logits = network([image.placed], table(1))[0]
+    finds = find(Volume(image.placed.features[0], image.placed.world, "v1", "T1"))
     voxel = spacing**3 / 1000
     wanted = {name for _, names in STRUCTURES for name in names}
     return {
@@ -154,9 +153,5 @@ def _volumes(
             for index, name in enumerate(labels.targets)
             if name in wanted
         },
-        "measured": {
-            name: float(torch.sigmoid(logits[index]).sum()) * voxel
-            for index, name in enumerate(table.names)
-            if name in wanted
-        },
+        "measured": {name: float(finds.find(name)[0].sum()) * voxel for name in wanted},
     }

@@ -16,17 +16,15 @@ from numpy.typing import NDArray
 
 from vp_model.agent import Agent
 from vp_model.geometry import spacing
-from vp_model.vision.inference import FeatureCache, segment_volumes
-from vp_model.vision.network import VisionNetwork
 from vp_model.volume import Volume
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import Subject
-from vp_train.experiments.checkpoint import load_network, named
+from vp_train.evaluation.anatomy import Finder
+from vp_train.experiments.checkpoint import finder, load_network, named
 from vp_train.experiments.fitting import draw_images
 from vp_train.experiments.report import Report
 from vp_train.experiments.statistics import compare, summarise
 from vp_train.synthesis.chance import Chance
-from vp_train.training.condition import ConditionTable
 
 PAPER = "matches or exceeds wrappers written by hand in every task (Fig. 3F)."
 
@@ -103,7 +101,7 @@ def run(settings: Mapping[str, Any], held_out: Sequence[Subject], checkpoint: Pa
             volume = Volume(image.placed.features[0], image.placed.world, "v1", kind, date(2024, 3, 1), 0)
             truth = (image.targets > 0.5).numpy()
             lengths, voxels = spacing(volume.world), volume.voxels
-            masks = _masks(network, table, volume, asked, thresholds)
+            masks = _masks(finder(network, table, [volume], checkpoint), asked, thresholds)
             for question in asked:
                 there = [truth[names.index(name)] for name in question.targets]
                 if not all(mask.any() for mask in there):
@@ -151,21 +149,10 @@ def run(settings: Mapping[str, Any], held_out: Sequence[Subject], checkpoint: Pa
 
 
 def _masks(
-    network: VisionNetwork,
-    table: ConditionTable,
-    volume: Volume,
-    questions: Sequence[Question],
-    thresholds: Mapping[str, float],
+    finds: Finder, questions: Sequence[Question], thresholds: Mapping[str, float]
 ) -> dict[str, NDArray[np.bool_]]:
-    phi, cache = table(1).detach(), FeatureCache()
     wanted = {name for question in questions for name in question.targets}
-    return {
-        name: (
-            segment_volumes(network, [volume], phi[index : index + 1], cache)[0][0] > thresholds.get(name, 0.5)
-        ).numpy()
-        for index, name in enumerate(table.names)
-        if name in wanted
-    }
+    return {name: (finds.find(name)[0] > thresholds.get(name, 0.5)).numpy() for name in sorted(wanted)}
 
 
 def _ask(agent: Agent, question: Question, volume: Volume) -> float | None:
