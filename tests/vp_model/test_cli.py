@@ -48,7 +48,7 @@ def loaded_once() -> Iterator[Agent]:
     """The command loads α at each call; here it is loaded once."""
     agent = Agent.load()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Agent, "load", lambda *_: agent)
+        patch.setattr(Agent, "load", lambda *_, **__: agent)
         yield agent
 
 

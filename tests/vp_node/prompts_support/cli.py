@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from tests.vp_node.runs_support.agents import IDENTITY
@@ -107,5 +108,6 @@ def write_checkpoint(folder: Path, name: str = "small") -> None:
         "structures": [{"name": "hippocampus", "side": "left", "dice": 0.8, "experimental": False}],
     }
     (folder / "config.json").write_text(json.dumps(config))
-    for file in ("vision.safetensors", "language.safetensors", "tokenizer.json"):
-        (folder / file).write_bytes(b"")
+    for file in ("vision.safetensors", "language.safetensors"):
+        save_file({}, folder / file)
+    (folder / "tokenizer.json").write_bytes(b"")
