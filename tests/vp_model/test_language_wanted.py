@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-import torch
 
 from vp_model.agent import Agent
+from vp_model.language.state import initial_text
 from vp_model.language.wanted import wanted_regions
 from vp_model.ontology import load_ontology
 from vp_model.outcome import InputVolume
@@ -61,20 +61,25 @@ def test_grammars_of_volumes_that_go_together_are_not_mixed_up_with_others() -> 
     assert grammar(free) != grammar(replace(free, together=("v1",))) != grammar(replace(free, together=("v1", "v2")))
 
 
-def test_whatever_alpha_prefers_its_programs_stay_with_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alpha_cannot_write_what_it_would_rather_segment() -> None:
     agent = Agent.load()
-    chance = torch.Generator().manual_seed(4)
-    vocabulary = agent._language.vocabulary
-    monkeypatch.setattr(
-        vocabulary, "forward", lambda hidden: torch.randn(*hidden.shape[:-1], vocabulary.out_features, generator=chance)
-    )
     volumes = [InputVolume("v1", "T1", "2024-03-01", 0), InputVolume("v2", "FLAIR", "2024-03-01", 0)]
-    for prompt in ("segment the left hippocampus", "compare the thalamus and the brainstem"):
-        wanted = wanted_regions(prompt, agent.checkpoint.served)
-        assert wanted is not None
-        for _ in range(1):
-            plan = agent.plan(prompt, volumes)
-            names = {name for name, _ in plan.structures}
-            assert names <= {region.removeprefix("left ").removeprefix("right ") for region in wanted}
-            lists = {line.split(", ", 1)[1] for line in plan.program.splitlines() if "segment(" in line}
-            assert len(lists) <= 1
+    state = initial_text("segment the left hippocampus", volumes, agent.checkpoint.served)
+    names = initial_known(volumes, region_targets(load_ontology(), agent.checkpoint.regions))
+    written = {}
+    for kind, wanted in (("free", None), ("held", Counter({"brainstem": 1}))):
+        writer = agent._writer()
+        writer.read(state)
+        written[kind] = writer.write(names, wanted).code
+    assert 'segment("left hippocampus"' in written["free"]
+    assert "hippocampus" not in written["held"] and written["held"].count("segment(") <= 1
+
+
+@pytest.mark.parametrize(
+    "prompt", ["compare the thalamus and the brainstem", "volume of both caudates and the putamen"]
+)
+def test_all_structures_of_a_program_are_looked_for_in_the_same_volumes(prompt: str) -> None:
+    volumes = [InputVolume("v1", "T1", "2024-03-01", 0), InputVolume("v2", "FLAIR", "2024-03-01", 0)]
+    plan = Agent.load().plan(prompt, volumes)
+    calls = [line for line in plan.program.splitlines() if "segment(" in line]
+    assert len(calls) > 1 and len({call.split(", ", 1)[1] for call in calls}) == 1
