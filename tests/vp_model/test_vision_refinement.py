@@ -106,6 +106,13 @@ def test_an_image_in_which_m_finds_nothing_teaches_nothing() -> None:
     )
 
 
+def test_an_image_too_small_to_show_any_tissue_teaches_nothing() -> None:
+    """Found where the image of a test had some voxels of each of many tissues, and enough of none."""
+    priors = torch.full((10, 4, 4, 4), 0.09)
+    values = torch.rand(4, 4, 4, generator=torch.Generator().manual_seed(2))
+    assert learn_tissues(priors, torch.arange(10), values, (3, 3, 3), Refining(), biased=True) is None
+
+
 def test_sides_and_fluids_are_one_tissue_and_wholes_and_lesions_none() -> None:
     names = (*REGIONS, "left lateral ventricle", "white matter lesion")
     found = tissues_of(names, left_out=["white matter lesion"])

@@ -104,7 +104,7 @@ def learn_tissues(
     refining: Refining,
     biased: bool,
 ) -> Tissues | None:
-    """The mixture of one image, from a sample of its voxels; None where m found nothing in it.
+    """The mixture of one image, from a sample of its voxels; None where m found too little in it.
 
     Args:
         priors: (k, a, b, c) what m gives for each region.
@@ -129,6 +129,8 @@ def learn_tissues(
     corrected = x
     for _ in range(refining.iterations):
         found = _maximise(posterior, tissue, count, corrected, refining, low, high)
+        if not bool(torch.isfinite(found.deviation).any()):
+            return None
         density = torch.stack([found.density(index, corrected) for index in range(count)])
         posterior = prior * torch.cat([density[tissue], found.background_density(corrected)[None]])
         posterior = posterior / posterior.sum(dim=0)
@@ -190,7 +192,7 @@ def _gain(
         ndimage.gaussian_filter(part.view(shape).numpy(), deviation, mode="constant", truncate=2.5)
         for part in (ratio, weight)
     ]
-    faith = float(weight.max()) * 1e-2
+    faith = max(float(weight.max()) * 1e-2, 1e-6)
     return torch.from_numpy(np.exp(sums[0] / (sums[1] + faith))).to(torch.float32)
 
 
