@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from vp_model.interpolation import interpolated
+
 World = NDArray[np.float64]
 Shape = tuple[int, int, int]
 
@@ -142,8 +144,11 @@ def reference_grid(grids: Sequence[tuple[Shape, World]], isotropic: bool) -> tup
     worlds = [world for _, world in grids]
     directions = [world[:3, :3] / spacing(world) for world in worlds]
     agree = all(np.abs(direction - directions[0]).max() < 1e-4 for direction in directions)
-    orthogonal = np.abs(directions[0].T @ directions[0] - np.eye(3)).max() < 1e-4
-    axes = directions[0] if agree and orthogonal else np.eye(3)
+    axes = np.eye(3)
+    if agree:  # the mean, not the first: where they differ by a hair, the order of the volumes must not matter
+        mean = np.mean(directions, axis=0)
+        mean = mean / np.linalg.norm(mean, axis=0)
+        axes = mean if np.abs(mean.T @ mean - np.eye(3)).max() < 1e-4 else axes
     lengths = np.min([spacing(world) for world in worlds], axis=0)
     if isotropic:
         lengths = np.full(3, lengths.min())
@@ -199,6 +204,8 @@ def resample(
     if same_geometry([(placed.shape, placed.world), (shape, world)]):
         return placed.features
     grid = sampling_grid(placed.shape, placed.world, shape, world, placed.features.device)
+    if mode == "bilinear" and outside == "border":
+        return interpolated(placed.features, grid)
     grid = grid.to(placed.features.dtype).expand(placed.features.shape[0], -1, -1, -1, -1)
     return functional.grid_sample(placed.features, grid, mode=mode, padding_mode=outside, align_corners=False)
 
@@ -209,5 +216,9 @@ def field_of_view(
     """(w, h, d) bool on the target grid, or on its block from `start` on: whether the voxel's centre lies inside the
     source's volume.
     """
-    grid = sampling_grid(shape, world, target_shape, target_world, start=start)
-    return (grid.abs() <= 1.0 + 1e-6).all(dim=-1)[0]
+    return covered(sampling_grid(shape, world, target_shape, target_world, start=start))
+
+
+def covered(places: torch.Tensor) -> torch.Tensor:
+    """(w, h, d) bool: which places of a `sampling_grid` lie inside its source's volume."""
+    return (places.abs() <= 1.0 + 1e-6).all(dim=-1)[0]

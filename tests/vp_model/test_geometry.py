@@ -147,6 +147,16 @@ def test_reference_grid_covers_all_volumes_in_any_order(
         assert (index < np.array(size) - 0.49).all()
 
 
+def test_reference_grid_of_axes_that_differ_by_a_hair_does_not_depend_on_the_order() -> None:
+    turned = np.eye(4)
+    turned[:2, :2] = [[np.cos(6e-5), -np.sin(6e-5)], [np.sin(6e-5), np.cos(6e-5)]]
+    grids = [((4, 4, 4), np.eye(4)), ((4, 4, 4), turned)]
+    size, world = reference_grid(grids, isotropic=True)
+    again, matrix = reference_grid(grids[::-1], isotropic=True)
+    assert size == again
+    np.testing.assert_allclose(world, matrix, atol=1e-12)
+
+
 def test_grids_that_differ_by_a_hair_are_one() -> None:
     world = np.diag([1.0, 1.0, 1.0, 1.0])
     moved = world.copy()

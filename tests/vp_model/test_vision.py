@@ -101,9 +101,10 @@ def test_a_volume_given_twice_is_segmented_as_if_given_once(conditioning: str, i
         torch.testing.assert_close(logits, once, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("reference", ["isotropic", "own"])
 @pytest.mark.parametrize("interaction", ["attention", "mean", "max"])
-def test_volumes_of_a_set_see_each_other(interaction: str) -> None:
-    built = network(replace(SMALL, interaction=interaction))  # type: ignore[arg-type]
+def test_volumes_of_a_set_see_each_other(interaction: str, reference: str) -> None:
+    built = network(replace(SMALL, interaction=interaction, reference=reference))  # type: ignore[arg-type]
     first, second = volumes(((9, 8, 7), ISOTROPIC), ((12, 11, 4), THICK))
     phi = conditions(1, 2)
     before = built([first, second], phi)[0]
@@ -118,11 +119,12 @@ def test_without_interaction_volumes_are_left_alone() -> None:
     torch.testing.assert_close(built([first, second], phi)[0], built([first], phi[:, :1])[0])
 
 
-def test_volume_elsewhere_changes_nothing_here() -> None:
+@pytest.mark.parametrize("reference", ["axis", "own"])
+def test_volume_elsewhere_changes_nothing_here(reference: str) -> None:
     """A volume that covers no part of another is not read there."""
     far = ISOTROPIC.copy()
     far[0, 3] = 4000.0
-    built = network(replace(SMALL, channels=(4, 8), reference="axis"))
+    built = network(replace(SMALL, channels=(4, 8), reference=reference))  # type: ignore[arg-type]
     first, second = volumes(((6, 6, 6), ISOTROPIC), ((6, 6, 6), far))
     phi = conditions(1, 2)
     before = built([first, second], phi)[0]
@@ -130,9 +132,10 @@ def test_volume_elsewhere_changes_nothing_here() -> None:
     torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("reference", ["isotropic", "own"])
 @pytest.mark.parametrize("conditioning", ["all", "decoder", "readout"])
-def test_conditions_together_equal_conditions_one_by_one(conditioning: str) -> None:
-    built = network(replace(SMALL, conditioning=conditioning))  # type: ignore[arg-type]
+def test_conditions_together_equal_conditions_one_by_one(conditioning: str, reference: str) -> None:
+    built = network(replace(SMALL, conditioning=conditioning, reference=reference))  # type: ignore[arg-type]
     given = volumes(((9, 8, 7), ISOTROPIC), ((12, 11, 4), THICK))
     phi = conditions(3, 2)
     shared = built.shared(given)

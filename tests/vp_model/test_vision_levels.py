@@ -28,6 +28,7 @@ from vp_model.vision.network import VisionNetwork
 SIX = VisionConfig(channels=(4,) * 6, interaction="none", condition_size=4, encoding_size=4, conditioning="readout")
 """As deep as the paper's network."""
 KINDS = ("attention", "mean", "max")
+REFERENCES = ("isotropic", "axis", "own")
 shapes = st.tuples(*[st.integers(1, 25)] * 3)
 
 
@@ -147,11 +148,13 @@ def test_the_shared_grid_is_reached_and_left_without_moving_anything(
         np.testing.assert_allclose(back, coordinates(size, matrix), atol=2e-2)
 
 
-@settings(max_examples=6, deadline=None)
-@given(st.data(), st.sampled_from(KINDS))
-def test_any_number_of_volumes_in_another_order_gives_the_same_in_that_order(data: st.DataObject, kind: str) -> None:
+@settings(max_examples=12, deadline=None)
+@given(st.data(), st.sampled_from(KINDS), st.sampled_from(REFERENCES))
+def test_any_number_of_volumes_in_another_order_gives_the_same_in_that_order(
+    data: st.DataObject, kind: str, reference: str
+) -> None:
     """Masks and encodings, for one to five volumes of any geometry at one place."""
-    built = network(replace(SMALL, interaction=kind))  # type: ignore[arg-type]
+    built = network(replace(SMALL, interaction=kind, reference=reference))  # type: ignore[arg-type]
     count = data.draw(st.integers(1, 5))
     given_volumes = []
     for number in range(count):
@@ -190,13 +193,16 @@ def test_a_volume_repeated_is_encoded_and_segmented_as_it_is_alone(kind: str, ti
 
 @pytest.mark.requirement("gradients flow from the segmentation loss into α through φ")
 @pytest.mark.parametrize("conditioning", ["all", "decoder", "readout"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_loss_of_a_mask_reaches_every_weight_of_alphas_decoder(conditioning: str, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "reference"), [*((kind, "isotropic") for kind in KINDS), ("attention", "own")])
+def test_the_loss_of_a_mask_reaches_every_weight_of_alphas_decoder(
+    conditioning: str, kind: str, reference: str
+) -> None:
     torch.manual_seed(5)
     language = LanguageModel(
         LanguageConfig(layers=3, hidden_size=16, linear_size=16, heads=2, condition_size=6, encoding_size=5), 40
     )
-    vision = network(replace(SMALL, conditioning=conditioning, interaction=kind)).requires_grad_(False)  # type: ignore[arg-type]
+    config = replace(SMALL, conditioning=conditioning, interaction=kind, reference=reference)  # type: ignore[arg-type]
+    vision = network(config).requires_grad_(False)
     volumes = [Placed(torch.rand(1, 1, 6, 7, 5), np.eye(4)), Placed(torch.rand(1, 1, 5, 6, 3), np.diag([1, 1, 2, 1.0]))]
     ids = torch.randint(0, 40, (1, 9))
     marks = [4, 8]  # where <MOD> was read, once for each volume

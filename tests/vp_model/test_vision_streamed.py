@@ -72,11 +72,25 @@ def test_slabs_give_what_the_whole_gives_on_any_grid(
     assert_same(trained(SMALL), volumes((shape, world)), limit)
 
 
-def test_slabs_give_what_the_whole_gives_on_grids_that_lie_across_each_other() -> None:
+@pytest.mark.parametrize("limit", [TIGHT, AMPLE])
+@pytest.mark.parametrize(
+    ("interaction", "conditioning"),
+    [("attention", "all"), ("attention", "readout"), ("mean", "decoder"), ("max", "all")],
+)
+def test_slabs_give_what_the_whole_gives_where_each_volume_asks_at_home(
+    interaction: str, conditioning: str, limit: int
+) -> None:
+    config = replace(SMALL, interaction=interaction, conditioning=conditioning, reference="own")  # type: ignore[arg-type]
+    assert_same(trained(config), volumes(((13, 12, 9), ISOTROPIC), ((12, 13, 4), THICK)), limit)
+
+
+@pytest.mark.parametrize("reference", ["isotropic", "own"])
+def test_slabs_give_what_the_whole_gives_on_grids_that_lie_across_each_other(reference: str) -> None:
     turned = ISOTROPIC.copy()
     turned[:2, :2] = 1.7 * np.array([[0.8, -0.6], [0.6, 0.8]])
     turned[:3, 3] = 4.0, -3.0, 2.0
-    assert_same(trained(SMALL), volumes(((12, 13, 9), ISOTROPIC), ((10, 9, 4), THICK), ((9, 8, 11), turned)), TIGHT)
+    built = trained(replace(SMALL, reference=reference))  # type: ignore[arg-type]
+    assert_same(built, volumes(((12, 13, 9), ISOTROPIC), ((10, 9, 4), THICK), ((9, 8, 11), turned)), TIGHT)
 
 
 def test_a_field_gives_any_box_as_the_layer_gives_the_whole() -> None:

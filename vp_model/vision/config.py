@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Interaction = Literal["attention", "mean", "max", "none"]
+Reference = Literal["isotropic", "axis", "own"]
 Conditioning = Literal["all", "decoder", "readout"]
 
 
@@ -26,7 +27,8 @@ class VisionConfig:
             the `mean` and `max` reductions of C.6; `none` leaves the volumes alone.
         interaction_size: hidden size of the interaction transformer.
         interaction_heads: its attention heads (the paper gives no number).
-        reference: the shared grid has the smallest spacing of all axes (`isotropic`, the paper's) or of each (`axis`).
+        reference: where volumes of different geometries meet: on a shared grid with the smallest spacing of all axes
+            (`isotropic`, the paper's) or of each (`axis`); or on none, each asking at its `own` voxels.
         interaction_from: first level that interacts; 1 is the paper's "all levels, except the highest resolution".
         conditioning: where φ enters: at `all` interactions (the paper's), in those of the `decoder` alone, or in the
             `readout` alone, where the finest features are weighed by numbers made from φ (dynamic convolution, as in
@@ -45,7 +47,7 @@ class VisionConfig:
     interaction_size: int = 32
     interaction_heads: int = 4
     interaction_from: int = 1
-    reference: Literal["isotropic", "axis"] = "isotropic"
+    reference: Reference = "isotropic"
     conditioning: Conditioning = "all"
     condition_size: int = 32
     encoding_size: int = 512
@@ -65,6 +67,8 @@ class VisionConfig:
             raise ValueError("The finest level does not interact: interaction_from must be at least 1.")
         if self.conditioning != "readout" and self.interaction == "none":
             raise ValueError("Without interaction layers φ can only enter in the read-out.")
+        if self.reference not in get_args(Reference):
+            raise ValueError(f"There is no reference {self.reference!r}; there are: {', '.join(get_args(Reference))}.")
 
     @property
     def levels(self) -> int:

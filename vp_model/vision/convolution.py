@@ -21,8 +21,8 @@ whatever lay in memory before, if it pads itself.
 
 
 class Convolution(nn.Conv3d):
-    """`nn.Conv3d` (kernel 3, padding 1); on a CPU, a single small volume goes through beside an empty one, since two go
-    to oneDNN whatever their size.
+    """`nn.Conv3d` (kernel 3, padding 1); on a CPU, volumes of any size go to oneDNN: directly where no gradient is
+    wanted, else a single small volume goes through beside an empty one, since two are handed over whatever their size.
     """
 
     def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
@@ -35,14 +35,25 @@ class Convolution(nn.Conv3d):
         """(b, c, w, h, d) convolved with as many zeros around each axis as `padding` says: none where the neighbours of
         a block came with it.
         """
-        single = x.device.type == "cpu" and x.dtype == torch.float32 and x.shape[0] == 1
-        if single and x[0, :, :, :, 0].numel() <= SMALLEST_FAST and x[0, 0].numel() >= WORTHWHILE_VOXELS:
+        if x.shape[1] == 1:  # one channel is also the last in memory, if its stride says so: what comes out is then too
+            x = x[:, 0].unsqueeze(-1).movedim(-1, 1)
+        if x.device.type != "cpu" or x.dtype != torch.float32:
+            return self._convolved(x, padding)
+        if (
+            not torch.is_grad_enabled()
+            and not torch.is_autocast_enabled("cpu")
+            and torch.backends.mkldnn.is_available()
+        ):
+            once = (1,) * 3
+            return torch.mkldnn_convolution(x, self.weight, self.bias, tuple(padding), once, once, 1)
+        small = x[0, :, :, :, 0].numel() <= SMALLEST_FAST and x[0, 0].numel() >= WORTHWHILE_VOXELS
+        if x.shape[0] == 1 and small:
             return self._convolved(torch.cat([x, torch.zeros_like(x)]), padding)[:1]
+        return self._convolved(x, padding)
+
+    def _convolved(self, x: torch.Tensor, padding: Sequence[int]) -> torch.Tensor:
         lowered = x.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type)
         misread = lowered and x.device.type == "cpu" and torch.is_grad_enabled() and x.shape[2] == MISREAD
         if misread and padding[0]:
             x, padding = functional.pad(x, (0, 0, 0, 0, padding[0], padding[0])), (0, *padding[1:])
-        return self._convolved(x, padding)
-
-    def _convolved(self, x: torch.Tensor, padding: Sequence[int]) -> torch.Tensor:
         return functional.conv3d(x, self.weight, self.bias, padding=tuple(padding))

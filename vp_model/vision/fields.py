@@ -29,6 +29,7 @@ from vp_model.geometry import (
     spacing,
     upsample_to,
 )
+from vp_model.interpolation import interpolated
 from vp_model.vision.convolution import Convolution
 from vp_model.vision.interaction import Interaction
 
@@ -256,8 +257,51 @@ class _Mixed(_OnGridOf):
 
 
 @dataclass(frozen=True, eq=False)
+class Told(_OnGridOf):
+    """What volume `index` tells the others at its own voxels (`Interaction.told`)."""
+
+    layer: Interaction
+    phi: torch.Tensor | None
+    index: int
+
+    @property
+    def channels(self) -> int:
+        return self.layer.exchanged_size
+
+    def box(self, low: Shape, high: Shape) -> torch.Tensor:
+        return self.layer.told(self.source.box(low, high), self.phi, self.index)
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """What volume `index` learns at its own voxels (`Interaction.heard`) from what n volumes tell."""
+
+    told: tuple[Field, ...]
+    layer: Interaction
+    index: int
+
+    @property
+    def shape(self) -> Shape:
+        return self.told[self.index].shape
+
+    @property
+    def world(self) -> World:
+        return self.told[self.index].world
+
+    @property
+    def channels(self) -> int:
+        return self.layer.exchanged_size
+
+    def box(self, low: Shape, high: Shape) -> torch.Tensor:
+        met = [resampled(other, self.shape, self.world, low, high) for other in self.told]
+        size = _triple([b - a for a, b in zip(low, high, strict=True)])
+        inside = [field_of_view(other.shape, other.world, size, self.world, low) for other in self.told]
+        return self.layer.heard(met, torch.stack(inside, dim=-1).to(met[0].device), self.index)
+
+
+@dataclass(frozen=True, eq=False)
 class Interacted(_OnGridOf):
-    """A volume's features after the interaction; `exchanged` holds what all volumes learnt, this one's at `index`."""
+    """A volume's features after the interaction; `exchanged` holds what volumes learnt, this one's part at `index`."""
 
     exchanged: Field
     layer: Interaction
@@ -322,9 +366,7 @@ def resampled(
         last.append(highest)
         columns.append((index - lowest + 0.5) * (2 / (highest - lowest)) - 1)
     block = field.box(_triple(first), _triple(last))[:, part]
-    places = torch.stack(columns[::-1], dim=-1).to(block.device, block.dtype)
-    places = places.expand(block.shape[0], -1, -1, -1, -1)
-    return functional.grid_sample(block, places, mode="bilinear", padding_mode="border", align_corners=False)
+    return interpolated(block, torch.stack(columns[::-1], dim=-1).to(block.device))
 
 
 def slabs(shape: Shape, rows: int) -> Sequence[tuple[Shape, Shape]]:

@@ -134,10 +134,11 @@ def dense_bytes(config: VisionConfig, volumes: Sequence[Placed]) -> int:
     kept = sum(_voxels(placed) * (2 * finest + config.readout_size) for placed in volumes)
     kept += sum(2 * second * math.prod(shape) for shape, _ in pooled)
     largest = max(_voxels(placed) for placed in volumes) * (second + 4 * finest + 2 * config.readout_hidden)
-    if config.interaction_from == 1 and config.interaction != "none":
-        shape, _ = pooled[0] if same_geometry(pooled) else reference_grid(pooled, config.reference == "isotropic")
-        met = math.prod(shape) * len(volumes) * (3 * second + 6 * config.interaction_size)
-        largest = max(largest, met)
+    if config.interaction_from == 1 and config.interaction != "none" and not same_geometry(pooled):
+        told = sum(math.prod(shape) for shape, _ in pooled)
+        if config.reference != "own":
+            told = math.prod(reference_grid(pooled, config.reference == "isotropic")[0]) * len(volumes)
+        largest = max(largest, told * (3 * second + 6 * config.interaction_size))
     return FLOAT_BYTES * (kept + largest)
 
 

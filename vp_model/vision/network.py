@@ -9,7 +9,7 @@ Notable:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,7 +48,7 @@ class Up(nn.Module):
             nn.init.uniform_(parameter, -bound, bound)
 
     def forward(self, up: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        return functional.silu(self.from_below(up) + self.from_skip(skip))
+        return functional.silu(self.from_below(up).add_(self.from_skip(skip)), inplace=not torch.is_grad_enabled())
 
 
 def start_at_nothing(layer: nn.Module) -> None:
@@ -97,9 +97,7 @@ class ReadOut(nn.Module):
         return self.weighed(self.perceived(x), phi)
 
     def perceived(self, x: torch.Tensor) -> torch.Tensor:
-        """What the perceptron makes of each voxel's features, whatever φ: (b, c, w, h, d) → (b, size, w, h, d). By
-        matrix products: on a CPU a convolution of kernel 1 is far slower.
-        """
+        """What the perceptron makes of each voxel's features, whatever φ: (b, c, w, h, d) → (b, size, w, h, d)."""
         if self.hidden is None:
             return x
         tokens = x.movedim(1, -1)  # (b, w, h, d, c): no copy where channels come last in memory
@@ -121,7 +119,8 @@ class ReadOut(nn.Module):
     def weighed(self, x: torch.Tensor, phi: torch.Tensor) -> torch.Tensor:
         """Logits (k, w, h, d) of what was perceived (b, size, w, h, d), for one volume's φ (k, d)."""
         if self.key is None:
-            return self.plain(x)[:, 0].expand(phi.shape[0], -1, -1, -1)
+            found = _each_voxel(self.plain, x.movedim(1, -1)).squeeze(-1)
+            return found.expand(phi.shape[0], -1, -1, -1)
         key = self.key(phi)
         features = x.movedim(1, -1).reshape(-1, x.shape[1])
         weighed: torch.Tensor = key[:, :-1] @ features.T + key[:, -1:]
@@ -129,7 +128,7 @@ class ReadOut(nn.Module):
 
 
 def _each_voxel(convolution: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    """A convolution of kernel 1 on (…, c)."""
+    """A convolution of kernel 1 on (…, c), as a matrix product: on a CPU a convolution is far slower."""
     if not isinstance(convolution, nn.Conv3d):
         raise TypeError("Only convolutions work on each voxel.")
     return functional.linear(tokens, convolution.weight.flatten(1), convolution.bias)
@@ -176,19 +175,23 @@ class VisionNetwork(nn.Module):
             volumes: n prepared volumes, features (1, 1, w, h, d) in [0, 1].
             phi: (k, n, d), the condition of each volume in each of k passes, after SiLU.
         """
-        return self.finish(self.shared(volumes), phi)
+        shared = self.shared(volumes)
+        self._check(shared, phi)
+        if shared.decoded is not None:
+            return self.finish(shared, phi)
+        levels = [list(level) for level in shared.levels]
+        del shared  # nobody asks for a second condition: skip connections go as soon as they were used
+        return self._finish(levels, phi)
 
     def shared(self, volumes: Sequence[Placed]) -> Shared:
         """Everything that does not depend on φ."""
         if not volumes:
             raise ValueError("m needs at least one volume.")
-        levels = self._encode([], list(volumes), None, 0, 1)
-        if self.config.conditioning == "all":
-            return Shared(tuple(levels), None)
-        levels = self._encode(levels, [pool(placed) for placed in levels[0]], None, 1, self.config.levels)
+        stop = 1 if self.config.conditioning == "all" else self.config.levels
+        levels = self._encode([], list(volumes), None, stop)
         if self.config.conditioning != "readout":
             return Shared(tuple(levels), None)
-        decoded = self._decode(levels, None)
+        decoded = self._decode([list(level) for level in levels], None)
         return Shared(tuple(levels), [x.with_features(self.read_out.perceived(x.features)) for x in decoded])
 
     def finish(self, shared: Shared, phi: torch.Tensor) -> list[torch.Tensor]:
@@ -196,13 +199,24 @@ class VisionNetwork(nn.Module):
         self._check(shared, phi)
         if shared.decoded is not None:
             return [self.read_out.weighed(x.features, phi[:, index]) for index, x in enumerate(shared.decoded)]
-        decoded = self._decode(self._levels(shared, phi), phi)
-        return [self.read_out(placed.features, phi[:, index]) for index, placed in enumerate(decoded)]
+        return self._finish([list(level) for level in shared.levels], phi)
+
+    def _finish(self, levels: list[list[Placed]], phi: torch.Tensor) -> list[torch.Tensor]:
+        """Logits, from the levels of the encoder so far, which are used up."""
+        self._encode_on(levels, phi)
+        x = self._decode(levels, phi, 1)
+        logits: list[torch.Tensor] = []
+        while x:  # the finest level does not interact: one volume after the other
+            (finest,) = self._run(self._up_level, 0, [x.pop(0)], [levels[0].pop(0)], None)
+            logits.append(self.read_out(finest.features, phi[:, len(logits)]))
+        return logits
 
     def encodings(self, shared: Shared, phi: torch.Tensor) -> torch.Tensor:
         """ε (k, n, b): the deepest level's maximum over space, projected (A.3)."""
         self._check(shared, phi)
-        deepest = self._levels(shared, phi)[-1]
+        levels = [list(level) for level in shared.levels]
+        self._encode_on(levels, phi)
+        deepest = levels[-1]
         pooled = torch.stack([placed.features.flatten(2).amax(dim=2) for placed in deepest], dim=1)
         encoded: torch.Tensor = self.encoding(pooled)
         return encoded.expand(phi.shape[0], -1, -1)
@@ -212,30 +226,33 @@ class VisionNetwork(nn.Module):
         if phi.ndim != 3 or tuple(phi.shape[1:]) != expected:
             raise ValueError(f"φ must have the shape (k, {expected[0]}, {expected[1]}), not {tuple(phi.shape)}.")
 
-    def _levels(self, shared: Shared, phi: torch.Tensor) -> list[list[Placed]]:
-        if len(shared.levels) == self.config.levels:
-            return list(shared.levels)
-        below = [pool(placed) for placed in shared.levels[0]]
-        return self._encode(list(shared.levels), below, phi, 1, self.config.levels)
+    def _encode_on(self, levels: list[list[Placed]], phi: torch.Tensor) -> None:
+        """The levels of the encoder that are missing, appended."""
+        if len(levels) < self.config.levels:
+            self._encode(levels, [pool(placed) for placed in levels[-1]], phi, self.config.levels)
 
     def _encode(
-        self, done: list[list[Placed]], inputs: list[Placed], phi: torch.Tensor | None, start: int, stop: int
+        self, done: list[list[Placed]], inputs: list[Placed], phi: torch.Tensor | None, stop: int
     ) -> list[list[Placed]]:
-        """Levels start … stop-1 of the encoder, appended to those done: convolution, interaction, normalisation."""
-        for level in range(start, stop):
+        """Levels of the encoder up to stop-1, appended to those done: convolution, interaction, normalisation."""
+        for level in range(len(done), stop):
             x: list[Placed] = self._run(self._down_level, level, inputs, phi)
-            done = [*done, x]
+            done.append(x)
             if level + 1 < stop:
                 inputs = [pool(placed) for placed in x]
         return done
 
     def _down_level(self, level: int, inputs: list[Placed], phi: torch.Tensor | None) -> list[Placed]:
-        x = [placed.with_features(functional.silu(self.down[level](placed.features))) for placed in inputs]
+        quiet = not torch.is_grad_enabled()
+        x = [
+            placed.with_features(functional.silu(self.down[level](placed.features), inplace=quiet))
+            for placed in used_up(inputs)
+        ]
         if level > 0:
-            x = [placed.with_features(self.down_refinement[level - 1](placed.features)) for placed in x]
+            x = [placed.with_features(self.down_refinement[level - 1](placed.features)) for placed in used_up(x)]
         if str(level) in self.down_interaction:
             x = self.down_interaction[str(level)](x, phi)
-        return [placed.with_features(self.down_norm[level](placed.features)) for placed in x]
+        return [placed.with_features(self.down_norm[level](placed.features)) for placed in used_up(x)]
 
     def _run(self, function: Callable[..., list[Placed]], level: int, *arguments: object) -> list[Placed]:
         if level < self.recomputed_levels and torch.is_grad_enabled():
@@ -243,20 +260,33 @@ class VisionNetwork(nn.Module):
             return result
         return function(level, *arguments)
 
-    def _decode(self, levels: Sequence[list[Placed]], phi: torch.Tensor | None) -> list[Placed]:
-        """The decoder from the deepest level to the finest, each at the geometry of its skip."""
-        x = levels[-1]
-        for level in range(self.config.levels - 2, -1, -1):
-            x = self._run(self._up_level, level, x, levels[level], phi)
+    def _decode(self, levels: list[list[Placed]], phi: torch.Tensor | None, last: int = 0) -> list[Placed]:
+        """The decoder from the deepest level to level `last`, each at the geometry of its skip; what it uses of the
+        encoder's levels is taken out of their list.
+        """
+        x = levels.pop()
+        for level in range(self.config.levels - 2, last - 1, -1):
+            x = self._run(self._up_level, level, x, levels.pop(), phi)
         return x
 
     def _up_level(self, level: int, x: list[Placed], skips: list[Placed], phi: torch.Tensor | None) -> list[Placed]:
         x = [
             skip.with_features(self.up[level](upsample_to(below, skip.shape, skip.world), skip.features))
-            for below, skip in zip(x, skips, strict=True)
+            for below, skip in zip(used_up(x), used_up(skips), strict=True)
         ]
         if level > 0:
-            x = [placed.with_features(self.up_refinement[level - 1](placed.features)) for placed in x]
+            x = [placed.with_features(self.up_refinement[level - 1](placed.features)) for placed in used_up(x)]
         if str(level) in self.up_interaction:
             x = self.up_interaction[str(level)](x, phi)
-        return [placed.with_features(self.up_norm[level](placed.features)) for placed in x]
+        return [placed.with_features(self.up_norm[level](placed.features)) for placed in used_up(x)]
+
+
+def used_up(volumes: list[Placed]) -> Iterator[Placed]:
+    """One volume after the other; where no gradient is wanted, each is taken out of the list, so that its memory is
+    free once it was used.
+    """
+    if torch.is_grad_enabled():  # a recomputation asks again
+        yield from volumes
+        return
+    while volumes:
+        yield volumes.pop(0)

@@ -25,12 +25,14 @@ from vp_model.vision.fields import (
     Convolved,
     Exchanged,
     Field,
+    Heard,
     Interacted,
     Normalised,
     Pooled,
     Recent,
     Refined,
     Stored,
+    Told,
     Upsampled,
     blocks,
     pooled_by,
@@ -252,11 +254,16 @@ class Walk:
         return Refined(kept, *statistics.affine(norm), layer)
 
     def interacted(self, fields: list[Field], layer: Interaction, phi: torch.Tensor | None) -> list[Field]:
-        shape, world = layer.grid([(source.shape, source.world) for source in fields])
         sources: list[Field] = [Recent(source) for source in fields]
         if len(fields) > 1:
             sources = [self.kept(source, ENCODER_SHARE) for source in fields]
-        exchanged: Field = Exchanged(tuple(sources), layer, phi, shape, world)
+        meeting = layer.grid([(source.shape, source.world) for source in fields])
+        if meeting is None:
+            told = tuple(
+                self.kept(Told(source, layer, phi, index), ENCODER_SHARE) for index, source in enumerate(sources)
+            )
+            return [Interacted(source, Heard(told, layer, n), layer, 0) for n, source in enumerate(sources)]
+        exchanged: Field = Exchanged(tuple(sources), layer, phi, *meeting)
         if len(fields) > 1:
             exchanged = self.kept(exchanged, ENCODER_SHARE)
         return [Interacted(source, exchanged, layer, index) for index, source in enumerate(sources)]
