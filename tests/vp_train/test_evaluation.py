@@ -13,13 +13,14 @@ import torch
 from safetensors.torch import load_file
 
 from tests.vp_train.heads import head
+from tests.vp_train.lesion_heads import head_and_anatomy
 from vp_model.vision.config import Refining, VisionConfig, config_from_dict
 from vp_model.vision.inference import recalibrated
 from vp_model.vision.network import VisionNetwork
 from vp_model.vision.weights import load_vision
 from vp_model.volume import Volume, write_nifti
 from vp_train.datasets.labels import load_labels
-from vp_train.evaluation import calibration, contrasts
+from vp_train.evaluation import calibration, contrasts, pathology
 from vp_train.evaluation.anatomy import (
     Score,
     as_markdown,
@@ -29,13 +30,15 @@ from vp_train.evaluation.anatomy import (
     score_scan,
     write_scores,
 )
-from vp_train.evaluation.card import write_vision_part
+from vp_train.evaluation.card import structure_entries, write_vision_part
 from vp_train.evaluation.contrasts import ByContrast
 from vp_train.evaluation.curves import plot_curves
 from vp_train.evaluation.overlay import draw_overlay, label_map
+from vp_train.evaluation.pathology import PathologyScore
 from vp_train.evaluation.synthetic import SyntheticScores, score_synthetic
 from vp_train.synthesis.scene import render
 from vp_train.training.condition import ConditionTable
+from vp_train.training.recipe import LesionDrawing
 
 
 def test_dice_counts_twice_what_both_hold() -> None:
@@ -139,6 +142,44 @@ def test_card_names_weak_structures_experimental_and_keeps_other_parts(tmp_path:
     assert card["run"] == {"steps": 3}
     assert card["contrasts"]["synthetic"]["T2"] == [0.7, 0.6, 0.5, 0.4]
     assert all(source["licence"] for source in card["training_data"] + card["validation_data"])
+
+
+def test_pathologies_are_experimental_with_their_threshold_or_not_offered_where_they_were_not_learned() -> None:
+    found = {
+        "neoplasm": PathologyScore(0.35, 0.62, 9, {"FLAIR": 0.62}, 0.4),
+        "edema": PathologyScore(0.5, 0.12, 9, {"T2": 0.12}, 3.0),
+        "infarct": PathologyScore(0.5, None, 0, {}, 0.0),
+    }
+    names = ("brainstem", *found)
+    entries = structure_entries(names, [Score("real", {"brainstem": 0.7})], 0.5, {}, found)
+    assert [entry["name"] for entry in entries] == ["brainstem", "neoplasm"]
+    assert entries[1]["experimental"] is True and entries[1]["threshold"] == 0.35 and entries[1]["dice"] is None
+
+
+def test_pathologies_are_judged_on_lesions_of_their_own_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that is 60 % sure of all that is a glioma, and of a shell of edema that is none."""
+    subject, anatomy = head_and_anatomy()
+    drawing = LesionDrawing(("neoplasm", "edema"), 1.0, (1.0,), {"FLAIR": 1.0})
+    shown: dict[str, torch.Tensor] = {}
+
+    def rendered(*arguments: Any) -> Any:
+        image = render(*arguments)
+        shown["targets"] = image.targets[-2:]
+        return image
+
+    def answer(images: list[Any], phi: torch.Tensor) -> list[torch.Tensor]:
+        assert len(phi) == 2
+        neoplasm = shown["targets"][0]
+        return [torch.logit(torch.stack([neoplasm * 0.2 + 0.4, torch.full_like(neoplasm, 0.05)]))]
+
+    monkeypatch.setattr(pathology, "render", rendered)
+    table = ConditionTable((*load_labels().targets, "neoplasm", "edema"), 32)
+    scores = pathology.score_pathologies(answer, table, drawing, [subject], {subject.name: anatomy}, 2, 5.0)  # type: ignore[arg-type]
+    assert scores["neoplasm"].images >= 2 and scores["neoplasm"].dice == pytest.approx(1.0, abs=0.02)
+    assert 0.4 < scores["neoplasm"].threshold < 0.6
+    assert scores["neoplasm"].elsewhere_ml == 0.0
+    assert scores["edema"].dice == 0.0
+    assert set(scores["neoplasm"].by_contrast) == {"FLAIR"}
 
 
 def test_a_threshold_is_chosen_where_dice_is_largest(monkeypatch: pytest.MonkeyPatch) -> None:

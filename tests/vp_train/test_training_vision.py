@@ -12,15 +12,17 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from tests.vp_train.heads import head
+from tests.vp_train.lesion_heads import head_and_anatomy
 from vp_model.vision import config as vision_config
 from vp_model.vision.config import VisionConfig
 from vp_model.vision.weights import load_vision
 from vp_train.datasets.labels import load_labels
+from vp_train.synthesis.lesions.kinds import load_kinds
 from vp_train.training import vision
-from vp_train.training.condition import ConditionTable
+from vp_train.training.condition import ConditionTable, read_table
 from vp_train.training.examples import draw_example
 from vp_train.training.loss import segmentation_loss, soft_dice, whole_map_loss
-from vp_train.training.recipe import Recipe, Scale, bundled_recipe, read_recipe
+from vp_train.training.recipe import LesionDrawing, Recipe, Scale, bundled_recipe, read_recipe
 from vp_train.training.vision import (
     Learner,
     averaged,
@@ -229,3 +231,41 @@ def test_a_learner_that_begins_from_narrower_weights_sees_what_they_saw(
     with torch.no_grad():
         before, after = averaged(narrow)[0](placed, narrow.table(1)), wide.network(placed, wide.table(1))
     torch.testing.assert_close(after[0], before[0], atol=0.05, rtol=0.0)
+
+
+PATHOLOGIES = ("lesion", "neoplasm", "glioma", "edema")
+LESIONED = replace(
+    RECIPE,
+    mix=(Scale(6.0, None, 1.0),),
+    lesions=LesionDrawing(PATHOLOGIES, 1.0, (1.0,), {"FLAIR": 1.0}, dict.fromkeys(load_kinds(), 0.0) | {"glioma": 1.0}),
+)
+
+
+def test_lesions_of_many_kinds_are_targets_beside_the_anatomy() -> None:
+    subject, anatomy = head_and_anatomy()
+    images, _ = draw_example([subject], LESIONED, 3, {subject.name: anatomy})
+    anatomical = len(load_labels().targets)
+    found = dict(zip(PATHOLOGIES, images[0].targets[anatomical:], strict=True))
+    assert images[0].kind == "FLAIR"
+    assert torch.equal(found["neoplasm"], found["glioma"]) and float(found["glioma"].sum()) > 0
+    assert bool((found["lesion"] >= found["glioma"]).all())
+    assert float(found["edema"].sum()) == 0, "this kind of glioma has none"
+
+
+def test_a_learner_of_further_pathologies_keeps_the_conditions_of_those_that_it_begins_from(tmp_path: Path) -> None:
+    first = new_learner(RECIPE)
+    export(first, tmp_path)
+    second = new_learner(LESIONED)
+    begin_from(second, tmp_path)
+    known = len(first.table.names)
+    assert second.table.names == (*first.table.names, *PATHOLOGIES)
+    assert torch.equal(second.table.vectors[:known], first.table.vectors)
+    assert float(second.table.vectors[known:].detach().abs().min()) > 0
+
+
+def test_training_with_lesions_learns_them(tmp_path: Path) -> None:
+    subject, anatomy = head_and_anatomy()
+    learner = new_learner(replace(LESIONED, steps=2))
+    train(learner, [subject], replace(LESIONED, steps=2), tmp_path, 5, anatomies={subject.name: anatomy})
+    export(learner, tmp_path)
+    assert read_table(tmp_path / "condition_table.safetensors").names[-4:] == PATHOLOGIES

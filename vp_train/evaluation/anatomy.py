@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from vp_model.ontology import load_ontology
 from vp_model.vision.config import Refining
 from vp_model.vision.inference import FeatureCache
 from vp_model.vision.mirrored import MirroredViews, segment_averaged
@@ -86,7 +87,9 @@ class Finder:
     def _refiner(self) -> Refiner | None:
         if self.refining is None:
             return None
-        tissues = tissues_of(self.table.names, left_out=("white matter lesion",))
+        structures = load_ontology().structures
+        within = [name for name, structure in structures.items() if structure.kind == "pathology"]
+        tissues = tissues_of(self.table.names, left_out=within)
         views = self._views if self.mirrored else None
         return Refiner(self.network, tissues, self._conditions, self.refining, self._cache, views)
 
@@ -113,7 +116,7 @@ def score_scan(
     finder = Finder(network, table, volumes, mirrored, refining)
     values = {}
     for target in table.names:
-        if target == "white matter lesion" or target in NOT_IN_REFERENCE.get(name, ()):
+        if target not in labels.targets or target in ("white matter lesion", *NOT_IN_REFERENCE.get(name, ())):
             continue
         mask = labels.mask(reference, target)
         if mask.sum() < SMALLEST_REFERENCE:

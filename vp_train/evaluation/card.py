@@ -7,26 +7,40 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from vp_model.vision.network import VisionNetwork
 from vp_train.evaluation.anatomy import Score
 from vp_train.evaluation.contrasts import ByContrast
+from vp_train.evaluation.pathology import PathologyScore
 from vp_train.evaluation.synthetic import SyntheticScores
 
 EXPERIMENTAL_BELOW = 0.6
 """A structure whose Dice on the first real scan is lower is called experimental in the results."""
 
 
+OFFERED_FROM = 0.3
+"""A pathology whose Dice on synthetic images is lower is not offered."""
+
+
 def structure_entries(
-    names: tuple[str, ...], scores: list[Score], lesion: float, thresholds: Mapping[str, float]
+    names: tuple[str, ...],
+    scores: list[Score],
+    lesion: float,
+    thresholds: Mapping[str, float],
+    pathologies: Mapping[str, PathologyScore] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
     """An entry for each target: name, side (`left`, `right` or none), Dice on the first scan, experimental or not.
 
-    A target that no scan could judge has no Dice and is experimental.
+    A target that no scan could judge has no Dice and is experimental. Pathologies that synthetic images alone could
+    judge are experimental, or left out where they were not learned.
     """
     entries = []
+    thresholds = {**thresholds, **{name: score.threshold for name, score in pathologies.items()}}
     for target in names:
+        if target in pathologies and (pathologies[target].dice or 0.0) < OFFERED_FROM:
+            continue
         side, _, rest = target.partition(" ")
         sided = side in ("left", "right")
         value = next((score.dice[target] for score in scores if target in score.dice), None)
@@ -62,6 +76,7 @@ def write_vision_part(
     contrasts: ByContrast,
     run: Mapping[str, Any],
     thresholds: Mapping[str, float],
+    pathologies: Mapping[str, PathologyScore] = MappingProxyType({}),
 ) -> None:
     """`config.json` (vision, structures, working_spacing_mm) and `vision_card.json`.
 
@@ -70,9 +85,10 @@ def write_vision_part(
         contrasts: by sequence type, slice thickness and skull.
         run: steps, minutes, hardware and the like of the training run.
         thresholds: probability from which a voxel belongs to a target, where it is not one half.
+        pathologies: those that synthetic images alone could judge.
     """
     sources = json.loads(files("vp_train.evaluation").joinpath("sources.json").read_text(encoding="utf-8"))
-    entries = structure_entries(names, scores, lesions["FLAIR"], thresholds)
+    entries = structure_entries(names, scores, lesions["FLAIR"], thresholds, pathologies)
     spacing = network.config.working_spacing_mm
     merge_config(folder, {"vision": network.config.as_dict(), "structures": entries, "working_spacing_mm": spacing})
     card = {
@@ -82,6 +98,7 @@ def write_vision_part(
         "white_matter_lesion": _rounded(lesions),
         "synthetic_held_out": asdict(synthetic),
         "contrasts": asdict(contrasts),
+        "pathologies": {name: asdict(score) for name, score in pathologies.items()},
         **sources,
     }
     text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"

@@ -92,7 +92,7 @@ def _synthetic(
     volume = Volume(image.placed.features[0], world, name="v1", kind=kind if kind != "CT" else "unknown")
     finder = Finder(network, table, [volume], mirrored, refining)
     values = []
-    for index, target in enumerate(table.names):
+    for index, target in enumerate(labels.targets):
         wanted = image.targets[index] > 0.5
         if target != LESION and float(wanted.sum()) >= SMALLEST_VOXELS:
             found = finder.find(target)[0] > 0.5

@@ -50,6 +50,7 @@ def score_synthetic(
 ) -> SyntheticScores:
     """Draw heads of held-out subjects and judge the first image of each, alone and beside others."""
     labels = load_labels()
+    anatomy = len(labels.targets)  # pathologies of a table follow the targets of the label maps
     counted: dict[int, list[float]] = {1: [], 2: [], 3: []}
     spoiled: list[float] = []
     for sample in range(samples):
@@ -62,10 +63,10 @@ def score_synthetic(
             spacing[chance.integer(3)] *= 1.0 if number == 0 else 2.0
             images.append(render(scene, labels, *draw_grid(subject, spacing, None, chance), chance))
         for count, values in counted.items():
-            logits = network([image.placed for image in images[:count]], table(count))[0]
+            logits = network([image.placed for image in images[:count]], table(count)[:anatomy])[0]
             values.append(mean_dice(logits, images[0].targets))
         given = [images[0], images[1], corrupt(images[2], chance)]
-        logits = network([image.placed for image in given], table(3))[0]
+        logits = network([image.placed for image in given], table(3)[:anatomy])[0]
         spoiled.append(mean_dice(logits, images[0].targets))
     by_count = {count: float(np.mean(values)) for count, values in counted.items()}
     return SyntheticScores(by_count, float(np.mean(spoiled)), samples)

@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
-from vp_model.checkpoint import LANGUAGE_FILE, TOKENIZER_FILE, open_checkpoint
+from vp_model.checkpoint import CONDITIONS_FILE, LANGUAGE_FILE, TOKENIZER_FILE, open_checkpoint
 from vp_model.language.config import LanguageConfig
 from vp_model.language.model import LanguageModel
 from vp_model.language.tokens import load_tokenizer
@@ -15,9 +15,8 @@ from vp_model.vision.config import config_from_dict
 from vp_model.vision.network import VisionNetwork
 from vp_model.vision.weights import load_vision
 from vp_model.volume import Volume
-from vp_train.datasets.labels import load_labels
 from vp_train.evaluation.anatomy import Finder
-from vp_train.training.condition import ConditionTable
+from vp_train.training.condition import ConditionTable, read_table
 
 
 def load_network(folder: Path | None = None) -> tuple[VisionNetwork, ConditionTable]:
@@ -25,10 +24,7 @@ def load_network(folder: Path | None = None) -> tuple[VisionNetwork, ConditionTa
     checkpoint = open_checkpoint(folder)
     config = config_from_dict(checkpoint.vision)
     network = load_vision(config, checkpoint.folder)
-    table = ConditionTable(load_labels().targets, config.condition_size)
-    vectors = load_file(checkpoint.folder / "condition_table.safetensors")["vectors"]
-    table.load_state_dict({"vectors": vectors})
-    return network, table.eval()
+    return network, read_table(checkpoint.folder / CONDITIONS_FILE).eval()
 
 
 def finder(network: VisionNetwork, table: ConditionTable, volumes: list[Volume], folder: Path | None = None) -> Finder:

@@ -6,19 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
-
-from vp_train.datasets.labels import load_labels
+from safetensors import safe_open
 
 
 def read_conditions(path: Path) -> dict[str, NDArray[np.float32]]:
-    """φ (d,) after SiLU of each region (`left hippocampus`, `brainstem`…).
-
-    Raises:
-        ValueError: the table was made for other targets.
-    """
-    phi = load_file(path)["phi"]
-    names = load_labels().targets
-    if len(names) != len(phi):
-        raise ValueError(f"{path.name} holds {len(phi)} conditions, but there are {len(names)} targets.")
+    """φ (d,) after SiLU of each region (`left hippocampus`, `brainstem`…)."""
+    with safe_open(path, framework="numpy") as file:
+        names = file.metadata()["regions"].split("\n")
+        phi = file.get_tensor("phi")
     return {name: vector.astype(np.float32) for name, vector in zip(names, phi, strict=True)}

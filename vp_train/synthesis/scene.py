@@ -19,6 +19,7 @@ from vp_train.synthesis.chance import Chance
 from vp_train.synthesis.contrast import draw_contrast
 from vp_train.synthesis.lesions.model import SyntheticLesion
 from vp_train.synthesis.lesions.painting import Layer, member, paint, references, shares
+from vp_train.synthesis.lesions.targets import codes_of, is_a
 from vp_train.synthesis.space import Deformation, Field, draw_deformation, grid_axes, look_up, smooth_field
 
 STRIPPED = 0.45
@@ -102,8 +103,20 @@ def parts_of(spacing_mm: Sequence[float]) -> tuple[int, int, int]:
     return first, second, third
 
 
-def render(scene: Scene, labels: Labels, shape: Shape, world: World, chance: Chance, kind: str | None = None) -> Image:
-    """The scene on a grid, in a contrast of its own, on the device of the subject's labels, as `chance` is."""
+def render(
+    scene: Scene,
+    labels: Labels,
+    shape: Shape,
+    world: World,
+    chance: Chance,
+    kind: str | None = None,
+    pathologies: Sequence[str] = (),
+) -> Image:
+    """The scene on a grid, in a contrast of its own, on the device of the subject's labels, as `chance` is.
+
+    Args:
+        pathologies: names of the ontology whose masks follow those of `labels.targets`.
+    """
     parts = parts_of([float(world[axis, axis]) for axis in range(3)])
     device = scene.subject.labels.device
     axes = grid_axes(shape, world, parts, device)
@@ -113,6 +126,7 @@ def render(scene: Scene, labels: Labels, shape: Shape, world: World, chance: Cha
     if scene.deformation.mirrored:
         found = labels.swap.to(device)[found]
     lesion = torch.zeros(found.shape, dtype=torch.bool, device=device)
+    further = torch.zeros(len(pathologies), *found.shape, dtype=torch.bool, device=device)
     if scene.lesions is not None:
         inside = torch.zeros(len(labels.names), dtype=torch.bool, device=device)
         inside[list(labels.lesion_in)] = True
@@ -129,10 +143,18 @@ def render(scene: Scene, labels: Labels, shape: Shape, world: World, chance: Cha
         image = paint(image, codes, texture, layer, contrast.kind, references(scene.synthetic, contrast.means))
         found = torch.where(member(codes, layer.replacing), 0, found)
         lesion |= member(codes, layer.of_structure(labels.names[labels.lesion]))
+        for index, name in enumerate(pathologies):
+            further[index] = member(codes, codes_of(layer, name))
+    for index, name in enumerate(pathologies):
+        if is_a(labels.names[labels.lesion], name):
+            further[index] |= lesion
     image = image + deviations[visible] * chance.noise(*found.shape)
     image = average(blur(image, chance.number(0.35, 0.9)), parts)
     image = acquire(image, grid_axes(shape, world, (1, 1, 1), device), chance)
-    return Image(Placed(image[None, None], world), targets(found, lesion, labels, parts), contrast.kind)
+    wanted = targets(found, lesion, labels, parts)
+    if pathologies:
+        wanted = torch.cat([wanted, torch.stack([average(mask.float(), parts) for mask in further])])
+    return Image(Placed(image[None, None], world), wanted, contrast.kind)
 
 
 def targets(found: torch.Tensor, lesion: torch.Tensor, labels: Labels, parts: tuple[int, int, int]) -> torch.Tensor:

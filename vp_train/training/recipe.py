@@ -19,6 +19,24 @@ class Scale:
 
 
 @dataclass(frozen=True)
+class LesionDrawing:
+    """Lesions of many kinds in training images (paper B.6).
+
+    Attributes:
+        pathologies: names of the ontology that are learned beside the label maps' targets.
+        share: of scenes with lesions; `counts` how often one, two, … kinds are drawn into one.
+        contrasts: how often such a scene is seen in each sequence type; the rest of 1 is drawn as any other image.
+        kinds: weights of kinds (`lesions/kinds.json`) where they are not the file's own; 0 leaves a kind out.
+    """
+
+    pathologies: tuple[str, ...]
+    share: float
+    counts: tuple[float, ...]
+    contrasts: dict[str, float]
+    kinds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A training run.
 
@@ -34,6 +52,7 @@ class Recipe:
         voxelwise: weight of a cross-entropy summed over the targets (`loss.whole_map_loss`); where 0, `cross_entropy`
             weighs one that is averaged over them.
         condition_noise: standard deviation of what is added to φ, so that m bears what a language model emits instead.
+        lesions: of many kinds, drawn into the label maps; None: only the white matter lesions of every scene.
         table_learns: whether the condition table still changes; off once a language model has learned its vectors.
     """
 
@@ -55,6 +74,12 @@ class Recipe:
     voxelwise: float = 0.0
     condition_noise: float = 0.0
     table_learns: bool = True
+    lesions: LesionDrawing | None = None
+
+    @property
+    def pathologies(self) -> tuple[str, ...]:
+        """What is learned beside the targets of the label maps."""
+        return self.lesions.pathologies if self.lesions is not None else ()
 
     def rate_at(self, step: int) -> float:
         rise = min(1.0, (step + 1) / max(self.warmup, 1))
@@ -68,6 +93,10 @@ class Recipe:
 def read_recipe(path: Path) -> Recipe:
     values = json.loads(path.read_text(encoding="utf-8"))
     values["mix"] = tuple(Scale(**scale) for scale in values["mix"])
+    if values.get("lesions"):
+        drawn = values["lesions"]
+        lists = {name: tuple(drawn[name]) for name in ("pathologies", "counts")}
+        values["lesions"] = LesionDrawing(**{**drawn, **lists})
     return Recipe(**values)
 
 

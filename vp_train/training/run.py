@@ -14,6 +14,7 @@ import torch
 from vp_train.datasets.maps import load_subjects, split
 from vp_train.evaluation.anatomy import score_anatomy, score_lesions
 from vp_train.evaluation.curves import plot_curves
+from vp_train.synthesis.lesions.anatomy import load_anatomies
 from vp_train.training.recipe import Recipe, bundled_recipe, read_recipe
 from vp_train.training.vision import Learner, averaged, begin_from, export, load_learner, train
 
@@ -77,11 +78,16 @@ def train_vision(
         begin_from(learner, begin)
     say(f"step {learner.step} of {recipe.steps}; {len(subjects)} subjects, {len(held_out)} held out")
 
+    anatomies = None
+    if recipe.lesions is not None:
+        found = load_anatomies(data, subjects, out / "cache")
+        anatomies = {subject.name: anatomy for subject, anatomy in zip(subjects, found, strict=True)}
+
     def watch(current: Learner) -> None:
         if validation is not None:
             watch_validation(current, validation, out, say)
 
-    train(learner, subjects, recipe, out, minutes, watch, watch_minutes)
+    train(learner, subjects, recipe, out, minutes, watch, watch_minutes, anatomies)
     watch(learner)
     export(learner, out)
     return learner

@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +28,9 @@ from vp_model.vision.weights import save_vision
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import Subject
 from vp_train.synthesis.chance import Chance
+from vp_train.synthesis.lesions.anatomy import Anatomy
 from vp_train.synthesis.scene import Image
-from vp_train.training.condition import ConditionTable, save_conditions
+from vp_train.training.condition import ConditionTable, read_vectors, save_conditions
 from vp_train.training.examples import SEED_STRIDE, draw_example
 from vp_train.training.loss import segmentation_loss, whole_map_loss
 from vp_train.training.recipe import Recipe, Scale
@@ -63,7 +64,7 @@ def new_learner(recipe: Recipe) -> Learner:
     config = preset(recipe.preset)
     # Channels last saves oneDNN the reordering around each convolution: a third of a step's time on a CPU.
     network = VisionNetwork(config).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    table = ConditionTable(load_labels().targets, config.condition_size)
+    table = ConditionTable((*load_labels().targets, *recipe.pathologies), config.condition_size)
     optimizer = torch.optim.AdamW(
         [*network.parameters(), *table.parameters()], lr=recipe.rate, weight_decay=recipe.weight_decay
     )
@@ -81,7 +82,7 @@ def begin_from(learner: Learner, folder: Path) -> None:
         FileNotFoundError: the folder lacks `vision.safetensors` or `condition_table.safetensors`.
     """
     weights = {name: value.to(torch.float32) for name, value in load_file(folder / VISION_FILE).items()}
-    vectors = load_file(folder / TABLE_FILE)["vectors"]
+    vectors = read_vectors(folder / TABLE_FILE)
     with torch.no_grad():
         for name, parameter in learner.network.named_parameters():
             if name in weights and weights[name].ndim == parameter.ndim:
@@ -91,7 +92,9 @@ def begin_from(learner: Learner, folder: Path) -> None:
                     copy_overlap(weights[name][-1:], parameter[-1:])
                 else:
                     copy_overlap(weights[name], parameter)
-        learner.table.vectors.copy_(vectors)
+        for index, name in enumerate(learner.table.names):
+            if name in vectors:
+                learner.table.vectors[index] = vectors[name]
     learner.average = {name: value.detach().clone() for name, value in learner.parameters().items()}
 
 
@@ -104,14 +107,19 @@ def copy_overlap(source: torch.Tensor, target: torch.Tensor) -> None:
 
 
 def train_step(
-    learner: Learner, subjects: Sequence[Subject], recipe: Recipe, example: tuple[list[Image], Scale] | None = None
+    learner: Learner,
+    subjects: Sequence[Subject],
+    recipe: Recipe,
+    example: tuple[list[Image], Scale] | None = None,
+    anatomies: Mapping[str, Anatomy] | None = None,
 ) -> float:
     """One step: segment every target, update weights and their average. Returns the mean soft Dice.
 
     Args:
         example: what `draw_example` gives for this step, where it was drawn beforehand.
+        anatomies: by the subjects' names, where the recipe draws lesions.
     """
-    images, scale = example or draw_example(subjects, recipe, learner.step)
+    images, scale = example or draw_example(subjects, recipe, learner.step, anatomies)
     for group in learner.optimizer.param_groups:
         group["lr"] = recipe.rate_at(learner.step)
     learner.table.requires_grad_(recipe.table_learns)
@@ -203,10 +211,12 @@ def train(
     minutes: float,
     watch: Callable[[Learner], None] | None = None,
     watch_minutes: float = 6.0,
+    anatomies: Mapping[str, Anatomy] | None = None,
 ) -> None:
     """Train until the recipe's steps are done, the minutes are over or somebody asks to stop; then save.
 
     Args:
+        anatomies: by the subjects' names, where the recipe draws lesions.
         watch: called every `watch_minutes` (validation); its time counts.
     """
     asked = False
@@ -220,14 +230,14 @@ def train(
     saved = watched = started
     # The next example is drawn while the network learns from this one.
     drawing = ThreadPoolExecutor(1)
-    upcoming = drawing.submit(draw_example, subjects, recipe, learner.step)
+    upcoming = drawing.submit(draw_example, subjects, recipe, learner.step, anatomies)
     while learner.step < recipe.steps and not asked and not (folder / STOP).exists():
         now = time.monotonic()
         learner.seconds = before + now - started
         if now - started > minutes * 60:
             break
         example = upcoming.result()
-        upcoming = drawing.submit(draw_example, subjects, recipe, learner.step + 1)
+        upcoming = drawing.submit(draw_example, subjects, recipe, learner.step + 1, anatomies)
         train_step(learner, subjects, recipe, example)
         if learner.step % 50 == 0:
             _note(learner, recipe, folder)
