@@ -1,16 +1,18 @@
 """Native resolution against conforming to 1 mm isotropic: time and peak memory of m, as in the paper's Figure 4B.
 
     python -m benchmarks.vision_native [--samples 3] [--volumes 1,2,3,4,5] [--field 0.4] [--preset paper] [--threads 1]
-                                       [--device cpu] [--training] [--reference isotropic] [--json FILE]
+                                       [--device cpu] [--training] [--recompute 0] [--reference isotropic,own]
+                                       [--json FILE]
 
 A sample is a field of view and, for each of n volumes, an acquisition with its spacings, drawn from the paper's Table 2
 (`vp_train/synthesis/scan_geometries.json`), filled with Gaussian noise. The same sample goes through m natively and
-conformed: every volume resampled to 1 mm (the resampling itself is not counted). Inference is one condition; training
-is the backward pass of one step with soft Dice. Each measurement of memory is a fresh process; ratios are of the sums
-over samples.
+conformed: every volume on the same grid of 1 mm (the resampling itself is not counted). Inference is one condition;
+training is the backward pass of one step with soft Dice, where `--recompute` is the number of finest levels whose
+activations are computed again. Each measurement is a fresh process. The ratio is that of the sums over samples; in
+parentheses stands the mean of each sample's ratio, in which a sample counts as much whatever its size.
 
-`--reference axis` lets volumes meet on a grid with the smallest spacing of each axis in place of the paper's, which has
-the smallest spacing of all.
+`--reference` says where volumes of different geometries meet (`VisionConfig.reference`); several are measured on the
+same samples. Conformed volumes have one geometry, so that it does not matter there.
 
 A CPU cannot do the paper's field of view for five volumes in training (an 80 GB GPU could not either): `--field` scales
 it along each axis. Spacings are as they are, so that the ratios are those of the full field but for what borders cost.
@@ -30,7 +32,7 @@ from benchmarks.measuring import Cost, in_a_process, measured
 
 Grid = tuple[tuple[int, int, int], tuple[float, float, float]]
 """Shape, and spacing in mm."""
-MODES = ("native", "1 mm")
+CONFORMED = "1 mm"
 
 
 def draw(chance: np.random.Generator, count: int, field: float) -> list[Grid]:
@@ -51,10 +53,9 @@ def draw(chance: np.random.Generator, count: int, field: float) -> list[Grid]:
 
 
 def conformed(grids: list[Grid]) -> list[Grid]:
-    """The same fields of view at 1 mm."""
-    return [
-        _grid([size * step for size, step in zip(shape, spacing, strict=True)], [1, 1, 1]) for shape, spacing in grids
-    ]
+    """The field of view of a sample at 1 mm, as often as it has volumes."""
+    views = [[size * step for size, step in zip(shape, spacing, strict=True)] for shape, spacing in grids]
+    return [_grid([float(extent) for extent in np.mean(views, axis=0)], [1, 1, 1])] * len(grids)
 
 
 def _grid(view: list[float], spacing: list[float]) -> Grid:
@@ -75,6 +76,7 @@ def measure(task: dict[str, Any]) -> Cost:
     config = replace(preset(task["preset"]), reference=task["reference"])
     network = VisionNetwork(config).eval().to(task["device"])
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    network.recomputed_levels = task["recompute"]
     volumes = []
     for shape, spacing in task["grids"]:
         world = np.diag([*spacing, 1.0])
@@ -97,27 +99,34 @@ def measure(task: dict[str, Any]) -> Cost:
     return measured(learn if task["training"] else infer)
 
 
-def compare(samples: list[list[Grid]], options: dict[str, Any], training: bool) -> dict[str, list[Cost]]:
-    """Costs of every sample, by mode."""
-    costs: dict[str, list[Cost]] = {mode: [] for mode in MODES}
+def compare(
+    samples: list[list[Grid]], options: dict[str, Any], references: list[str], training: bool
+) -> dict[str, list[Cost]]:
+    """Costs of every sample, natively by reference, and conformed."""
+    costs: dict[str, list[Cost]] = {mode: [] for mode in (*references, CONFORMED)}
     for grids in samples:
-        for mode in MODES:
-            chosen = grids if mode == "native" else conformed(grids)
-            costs[mode].append(in_a_process(measure, {**options, "grids": chosen, "training": training}))
+        for mode, found in costs.items():
+            chosen = (references[0], conformed(grids)) if mode == CONFORMED else (mode, grids)
+            task = dict(zip(("reference", "grids"), chosen, strict=True))
+            found.append(in_a_process(measure, {**options, **task, "training": training}))
     return costs
 
 
-def row(count: int, voxels: float, inference: dict[str, list[Cost]], training: dict[str, list[Cost]] | None) -> str:
-    """One line of the table: seconds and peaks, native and conformed, and their ratios."""
-    cells = [str(count), f"{voxels:.1f}"]
+def row(
+    count: int, reference: str, voxels: float, inference: dict[str, list[Cost]], training: dict[str, list[Cost]] | None
+) -> str:
+    """One line of the table: means of seconds and peaks, native / conformed, and their ratios."""
+    cells = [str(count), reference, f"{voxels:.1f}"]
     for costs, attributes in ((inference, ("cpu", "wall", "peak")), (training, ("cpu", "peak"))):
         for attribute in attributes:
             if costs is None:
                 cells.append("–")
                 continue
-            native, iso = (sum(getattr(cost, attribute) for cost in costs[mode]) for mode in MODES)
-            each = len(costs["native"])
-            cells.append(f"{native / each:.2f} / {iso / each:.2f}: **{iso / native:.1f}×**")
+            native, iso = (
+                np.array([getattr(cost, attribute) for cost in costs[mode]]) for mode in (reference, CONFORMED)
+            )
+            ratio, mean = iso.sum() / native.sum(), (iso / native).mean()
+            cells.append(f"{native.mean():.2f} / {iso.mean():.2f}: **{ratio:.1f}×** ({mean:.1f})")
     return "| " + " | ".join(cells) + " |"
 
 
@@ -129,20 +138,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--preset", default="paper")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--reference", default="isotropic", choices=("isotropic", "axis"))
+    parser.add_argument("--reference", default="isotropic", help="of isotropic, axis and own, with commas between")
+    parser.add_argument("--recompute", type=int, default=0)
     parser.add_argument("--training", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="where to write the numbers too")
     chosen = parser.parse_args(arguments)
-    options = {name: getattr(chosen, name) for name in ("preset", "threads", "device", "reference")}
+    options = {name: getattr(chosen, name) for name in ("preset", "threads", "device", "recompute")}
+    references = chosen.reference.split(",")
+    print(f"{chosen.preset}, {chosen.samples} samples, field of view × {chosen.field:g}: native / 1 mm: ratio\n")
     print(
-        f"{chosen.preset}, {chosen.reference}, {chosen.samples} samples, field of view × {chosen.field:g}: "
-        "native / 1 mm: ratio\n"
+        "| n | reference | voxels, 1 mm : native | CPU seconds | seconds | peak, GB | training: CPU seconds | "
+        "training: peak, GB |"
     )
-    print(
-        "| n | voxels, 1 mm : native | CPU seconds | seconds | peak, GB | training: CPU seconds | training: peak, GB |"
-    )
-    print("|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|")
     numbers: dict[str, Any] = {}
     for count in map(int, chosen.volumes.split(",")):
         chance = np.random.default_rng((chosen.seed, count))
@@ -150,11 +159,12 @@ def main(arguments: list[str] | None = None) -> None:
         native, iso = (
             sum(float(np.prod(shape)) for grids in samples for shape, _ in form(grids)) for form in (list, conformed)
         )
-        inference = compare(samples, options, False)
-        training = compare(samples, options, True) if chosen.training else None
-        print(row(count, iso / native, inference, training), flush=True)
+        inference = compare(samples, options, references, False)
+        training = compare(samples, options, references, True) if chosen.training else None
+        for reference in references:
+            print(row(count, reference, iso / native, inference, training), flush=True)
         numbers[str(count)] = {
-            name: {mode: [vars(cost) for cost in costs[mode]] for mode in MODES}
+            name: {mode: [vars(cost) for cost in found] for mode, found in costs.items()}
             for name, costs in (("inference", inference), ("training", training))
             if costs
         }

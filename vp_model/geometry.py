@@ -111,10 +111,13 @@ def upsample_to(placed: Placed, shape: Shape, world: World) -> torch.Tensor:
     surplus = [got - size for size, got in zip(shape, doubled, strict=True)]
     if min(surplus) < 0 or max(surplus) > 1:
         raise ValueError(f"A grid of {placed.shape} voxels cannot be the pooled form of one of {shape}.")
-    features = placed.features
-    if doubled != placed.shape:
-        features = functional.interpolate(features, size=doubled, mode="trilinear", align_corners=False)
-    return features[..., : shape[0], : shape[1], : shape[2]]
+    if doubled == placed.shape:
+        return placed.features
+    # The operator itself, since `interpolate` takes a size or factors: of an odd grid it gives one voxel too many, and
+    # cutting that off copies all the others before the next convolution.
+    scales = [float(factor) for factor in factors]
+    enlarged: torch.Tensor = torch.ops.aten.upsample_trilinear3d(placed.features, shape, False, *scales)
+    return enlarged
 
 
 def corners(shape: Shape, world: World) -> NDArray[np.float64]:

@@ -168,6 +168,21 @@ def test_split_convolution_equals_convolution_of_the_concatenation() -> None:
     torch.testing.assert_close(up(below, skip), torch.nn.functional.silu(whole), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3])
+@pytest.mark.parametrize("world", [ISOTROPIC, THICK])
+@pytest.mark.parametrize("conditioning", ["all", "readout"])
+def test_levels_joined_slab_by_slab_are_joined_as_a_whole(
+    conditioning: str, world: np.ndarray, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = network(replace(SMALL, conditioning=conditioning))  # type: ignore[arg-type]
+    given, phi = volumes(((11, 8, 7), world)), conditions(2, 1)
+    with torch.inference_mode():
+        whole = built(given, phi)[0]
+        monkeypatch.setattr("vp_model.vision.network.UPSAMPLED_BYTES", 0)
+        monkeypatch.setattr("vp_model.vision.network.LEAST_ROWS", rows)
+        torch.testing.assert_close(built(given, phi)[0], whole, atol=2e-5, rtol=1e-4)
+
+
 def test_network_that_grows_deeper_starts_as_the_network_it_was() -> None:
     config = replace(SMALL, conditioning="readout")
     shallow = network(config)

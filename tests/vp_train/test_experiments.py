@@ -149,12 +149,15 @@ def test_refusals_and_language_judge_the_same_checkpoint_on_held_out_phrasings()
 def test_native_resolution_is_reported_as_ratios_of_the_conformed_to_the_native() -> None:
     costs = {
         mode: {
-            "native": [{"cpu": 1.0, "peak": 2.0}] * 2,
+            "isotropic": [{"cpu": 2.0, "peak": 5.0}] * 2,
+            "own": [{"cpu": 1.0, "peak": 2.0}] * 2,
             "1 mm": [{"cpu": 2.0, "peak": 5.0}, {"cpu": 4.0, "peak": 5.0}],
         }
         for mode in ("inference", "training")
     }
-    report = native.report({"1": costs, "2": costs}, {"samples": 2})
+    alike = native.report({"1": costs}, {"samples": 2})
+    assert alike.rows[0][1].startswith("2.00 / 3.00: 1.5 ±"), "The paper's shared grid, where nothing else is asked."
+    report = native.report({"1": costs, "2": costs}, {"samples": 2, "reference": "own"})
     assert report.rows[-1][:3] == ("**all**", "3 ± 1.2 [2, 4]", "2.5 ± 0 [2.5, 2.5]")
     assert report.rows[0][1].startswith("1.00 / 3.00: 3 ±")
 

@@ -333,11 +333,10 @@ def surrounded(field: Field, low: Shape, high: Shape) -> tuple[torch.Tensor, Mis
 
 def convolved(layer: Convolution, x: torch.Tensor, missing: Missing) -> torch.Tensor:
     """The convolution of a surrounded box: zeros stand for neighbours that the grid does not have."""
-    lopsided = [before != after for before, after in missing]
-    if any(lopsided):
-        pads = [pad if odd else (0, 0) for pad, odd in zip(missing, lopsided, strict=True)]
-        x = functional.pad(x, [side for pad in reversed(pads) for side in pad])
-    return layer.padded(x, [0 if odd else pad[0] for pad, odd in zip(missing, lopsided, strict=True)])
+    # Where neighbours are missing on one side alone, zeros on both give a row too many: cheaper than a padded copy.
+    found = layer.padded(x, [max(pad) for pad in missing])
+    inner = [slice(int(after > before), -1 if before > after else None) for before, after in missing]
+    return found[(slice(None), slice(None), *inner)]
 
 
 def pooled_by(x: torch.Tensor, factors: Shape) -> torch.Tensor:

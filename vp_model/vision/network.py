@@ -20,7 +20,13 @@ from torch.utils.checkpoint import checkpoint
 from vp_model.geometry import Placed, pool, upsample_to
 from vp_model.vision.config import VisionConfig
 from vp_model.vision.convolution import KERNEL, Convolution
+from vp_model.vision.fields import Stored, Upsampled, convolved, slabs, surrounded
 from vp_model.vision.interaction import VOXELS_AT_ONCE, Interaction
+
+FLOAT_BYTES = 4
+UPSAMPLED_BYTES = 1 << 22
+"""Of the level below, brought to the grid of the level above, that are in memory at once."""
+LEAST_ROWS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +55,23 @@ class Up(nn.Module):
 
     def forward(self, up: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         return functional.silu(self.from_below(up).add_(self.from_skip(skip)), inplace=not torch.is_grad_enabled())
+
+    def joined(self, below: Placed, skip: Placed) -> Placed:
+        """What `forward` gives of the level below, brought to the grid of the skip connection. Where no gradient is
+        wanted, a CPU does that slab by slab: upsampled as a whole, it is the largest tensor of m.
+        """
+        shape, world = skip.shape, skip.world
+        up = Upsampled(Stored(below), shape, world)
+        row = FLOAT_BYTES * len(below.features) * up.channels * shape[1] * shape[2]
+        rows = max(UPSAMPLED_BYTES // row, LEAST_ROWS)
+        if torch.is_grad_enabled() or skip.features.device.type != "cpu" or rows >= shape[0]:
+            return skip.with_features(self(upsample_to(below, shape, world), skip.features))
+        total = self.from_skip(skip.features)
+        if len(total) < len(below.features):  # the skip's half is that of all conditions
+            total = total.expand(len(below.features), -1, -1, -1, -1).clone(memory_format=torch.channels_last_3d)
+        for low, high in slabs(shape, rows):
+            total[:, :, low[0] : high[0]] += convolved(self.from_below, *surrounded(up, low, high))
+        return skip.with_features(functional.silu(total, inplace=True))
 
 
 def start_at_nothing(layer: nn.Module) -> None:
@@ -269,11 +292,14 @@ class VisionNetwork(nn.Module):
             x = self._run(self._up_level, level, x, levels.pop(), phi)
         return x
 
+    def _joining(self, level: int) -> Up:
+        up = self.up[level]
+        if not isinstance(up, Up):
+            raise TypeError("The decoder joins levels by `Up`.")
+        return up
+
     def _up_level(self, level: int, x: list[Placed], skips: list[Placed], phi: torch.Tensor | None) -> list[Placed]:
-        x = [
-            skip.with_features(self.up[level](upsample_to(below, skip.shape, skip.world), skip.features))
-            for below, skip in zip(used_up(x), used_up(skips), strict=True)
-        ]
+        x = [self._joining(level).joined(below, skip) for below, skip in zip(used_up(x), used_up(skips), strict=True)]
         if level > 0:
             x = [placed.with_features(self.up_refinement[level - 1](placed.features)) for placed in used_up(x)]
         if str(level) in self.up_interaction:
