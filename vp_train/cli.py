@@ -79,12 +79,21 @@ def joint(
     version: Annotated[str, typer.Option(help="Of the checkpoint that is written.")] = "0.1.0",
     examples: Annotated[int | None, typer.Option(help="Stop, resumable, after as many.")] = None,
     cpu: Annotated[bool, typer.Option("--cpu", help="Leave GPUs alone.")] = False,
+    prepared: Annotated[Path | None, typer.Option(help="Folder that `vp-train data prepare` filled.")] = None,
+    prepared_share: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Of the examples, those made of it; else the recipe's.")
+    ] = None,
 ) -> None:
     """Trains α and m together on executed target programs; under torchrun or accelerate launch, in parallel."""
+    from dataclasses import replace
+
     from vp_train.joint.recipe import find_joint_recipe
     from vp_train.joint.run import train_joint
 
-    train_joint(find_joint_recipe(recipe), data, out, minutes, begin, tokenizer, threads, version, examples, cpu)
+    found = find_joint_recipe(recipe)
+    if prepared_share is not None:
+        found = replace(found, prepared_share=prepared_share)
+    train_joint(found, data, out, minutes, begin, tokenizer, threads, version, examples, cpu, prepared)
 
 
 @app.command()

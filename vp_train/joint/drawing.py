@@ -12,7 +12,9 @@ from tokenizers import Tokenizer
 from vp_model.ontology import load_ontology
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import Subject
-from vp_train.joint.examples import JointExample, build_example
+from vp_train.datasets.public.studies import render_prepared
+from vp_train.joint.examples import JointExample, Render, build_example
+from vp_train.joint.prepared import PreparedData
 from vp_train.joint.recipe import JointRecipe
 from vp_train.synthesis.chance import Chance
 from vp_train.synthesis.lesions.anatomy import Anatomy
@@ -22,7 +24,7 @@ from vp_train.synthesis.study import render_study
 from vp_train.tasks.context import Context, make_context
 from vp_train.tasks.described import described_example
 from vp_train.tasks.registry import TASKS
-from vp_train.tasks.scene import SEVERAL_VISITS, Example, Scene
+from vp_train.tasks.scene import SEVERAL_VISITS, Example, Scene, known_structures
 
 LESION_OF_LABELS = "white matter lesion"
 """Target of the label table that only a lesion can fill."""
@@ -55,6 +57,7 @@ class Source:
         regions: what the weights learn to find (`left hippocampus`, `brainstem`, `glioma`…).
         positions: longest sequence that α reads.
         validation: subjects and seeds that training never sees; the reading of prompts is whole.
+        prepared: real images with masks, of which a share of the examples is made; None for none.
     """
 
     people: Sequence[tuple[Subject, Anatomy | None]]
@@ -63,10 +66,19 @@ class Source:
     recipe: JointRecipe
     positions: int
     validation: bool = False
+    prepared: PreparedData | None = None
 
     @cached_property
     def context(self) -> Context:
         return make_context(self.regions)
+
+    @cached_property
+    def drawn_context(self) -> Context:
+        """The same of what label maps show: other regions are learned from prepared images alone."""
+        if self.prepared is None:
+            return self.context
+        shown = [region for region in learned_regions(self.recipe) if region in self.regions]
+        return replace(self.context, structures=known_structures(shown))
 
     @cached_property
     def known(self) -> frozenset[str]:
@@ -75,10 +87,12 @@ class Source:
 
     def plan(self, index: int) -> StudyPlan:
         """The study of example number `index`, not rendered."""
-        seed = self.recipe.seed * SEED_STRIDE + index + (VALIDATION_SEED if self.validation else 0)
-        chance = Chance.seeded(seed, self.people[0][0].labels.device)
+        chance = Chance.seeded(self._seed(index), self.people[0][0].labels.device)
         subject, anatomy = self.people[chance.integer(len(self.people))]
         return plan_study(subject, load_labels(), chance, self.recipe.study, anatomy)
+
+    def _seed(self, index: int) -> int:
+        return self.recipe.seed * SEED_STRIDE + index + (VALIDATION_SEED if self.validation else 0)
 
     def draw(self, index: int) -> JointExample:
         """Example number `index`.
@@ -86,12 +100,14 @@ class Source:
         Raises:
             ValueError: no example that fits α was found.
         """
-        plan = self.plan(index)
+        real = None if self.prepared is None else self.prepared.plan(self._seed(index), self.recipe, self.context)
+        plan, context = real or (self.plan(index), self.drawn_context)
+        render: Render = partial(render_study, plan) if isinstance(plan, StudyPlan) else partial(render_prepared, plan)
         spoken = random.Random(plan.seed)
         forgetting = None if self.validation else spoken
         for _ in range(ATTEMPTS):
-            example = draw_task(self.context, plan.scene, self.recipe.described, spoken)
-            built = build_example(self.tokenizer, example, partial(render_study, plan), self.known, forgetting)
+            example = draw_task(context, plan.scene, self.recipe.described, spoken)
+            built = build_example(self.tokenizer, example, render, self.known, forgetting)
             if built.length <= self.positions:
                 return built
         raise ValueError(f"No prompt with a program of at most {self.positions} tokens was found for example {index}.")
@@ -115,7 +131,8 @@ def draw_task(context: Context, scene: Scene, described: float, chance: random.R
         if example is not None:
             return example
     shown = {name for lesion in scene.lesions for name in (lesion.structure, *lesion.components)}
-    absent = chance.random() < ABSENT_LESIONS
+    nothing = not any(structure.kind != "pathology" or structure.name in shown for structure in context.structures)
+    absent = chance.random() < ABSENT_LESIONS or nothing
     structures = tuple(
         structure
         for structure in context.structures

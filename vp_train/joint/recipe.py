@@ -37,6 +37,7 @@ class JointRecipe:
         recomputed_levels: finest levels of m whose inner activations are not kept but computed again.
         bf16: autocast to bfloat16 where the device is a GPU that has it.
         study: what is drawn.
+        prepared_share: of the examples, those made of prepared real images, where a run has any.
     """
 
     name: str
@@ -58,6 +59,7 @@ class JointRecipe:
     recomputed_levels: int
     bf16: bool
     study: StudySettings
+    prepared_share: float = 0.5
 
     def __post_init__(self) -> None:
         if self.validate_every % self.accumulation:

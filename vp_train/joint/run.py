@@ -14,6 +14,7 @@ from vp_model.language.tokens import load_tokenizer
 from vp_train.datasets.maps import Subject, load_subjects, split
 from vp_train.joint.drawing import Source, learned_regions
 from vp_train.joint.engine import train
+from vp_train.joint.prepared import compare_cases, note_cases, read_prepared, with_prepared
 from vp_train.joint.recipe import JointRecipe
 from vp_train.joint.recording import Recorder
 from vp_train.joint.state import JointState, begin_run, new_state, resume_state, state_from_checkpoint
@@ -33,6 +34,7 @@ def train_joint(
     version: str = "0.1.0",
     most_examples: int | None = None,
     cpu: bool = False,
+    prepared: Path | None = None,
 ) -> JointState:
     """Trains α and m together, or goes on with the run in `out`. Under `torchrun` or `accelerate launch` in parallel.
 
@@ -43,9 +45,12 @@ def train_joint(
         begin: checkpoint folder whose networks and tokenizer a new run begins from.
         tokenizer: a tokenizer file for a new run, as the LLaMA-2 one of the paper; None learns one from the prompts.
         version: of the checkpoint that is written.
+        prepared: folder that `vp-train data prepare` filled; a share of the examples is made of its cases, those of the
+            part for validation where it holds any.
 
     Raises:
-        ValueError: no subject is held out, or `out` holds a run of another recipe.
+        ValueError: no subject is held out, `out` holds a run of another recipe or of other prepared cases, or there are
+            no prepared cases to train on.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -67,32 +72,41 @@ def train_joint(
         people = [_people(data, group, out, recipe, accelerator.device) for group in (subjects, held_out)]
     if not held_out or not subjects:
         raise ValueError(f"{data} must hold subjects to train on and subjects that are held out.")
+    real = None if prepared is None else read_prepared(prepared, recipe, accelerator.device, out / "cache")
+    learned = learned_regions(recipe) if real is None else with_prepared(learned_regions(recipe), real[0])
     state = resume_state(recipe, out, accelerator.device)
+    if state is not None:
+        compare_cases(real, out)
     accelerator.wait_for_everyone()  # none may find what another has just begun
     if state is None:
-        regions = learned_regions(recipe)
         if begin is not None:
-            state = state_from_checkpoint(recipe, regions, begin, accelerator.device)
+            state = state_from_checkpoint(recipe, learned, begin, accelerator.device)
         else:
             if accelerator.is_main_process and tokenizer is None:
-                learn_tokenizer(make_context(regions), recipe.vocabulary, recipe.seed).save(str(out / TOKENIZER_FILE))
+                learn_tokenizer(make_context(learned), recipe.vocabulary, recipe.seed).save(str(out / TOKENIZER_FILE))
             accelerator.wait_for_everyone()
-            state = new_state(recipe, regions, load_tokenizer(tokenizer or out / TOKENIZER_FILE), accelerator.device)
+            state = new_state(recipe, learned, load_tokenizer(tokenizer or out / TOKENIZER_FILE), accelerator.device)
         if accelerator.is_main_process:
             begin_run(state, out)
+            note_cases(real, out)
     source = Source(
         people[0],
-        learned_regions(recipe),
+        learned,
         state.tokenizer,
         recipe,
         state.model.language.config.positions,
+        prepared=None if real is None else real[0],
     )
-    judged = replace(source, people=people[1], validation=True)
+    judged = replace(source, people=people[1], validation=True, prepared=None if real is None else real[1])
     with Recorder(out if accelerator.is_main_process else None, minutes) as recorder:
         recorder.say(
             f"example {state.examples}; {len(subjects)} subjects, {len(held_out)} held out; "
             f"{accelerator.num_processes} processes on {accelerator.device.type}"
         )
+        if real is not None:
+            recorder.say(
+                f"{len(real[0].pool.places)} prepared cases to train on, {len(real[1].pool.places)} to validate"
+            )
         train(state, source, judged, accelerator, out, minutes, recorder, version, most_examples)
     return state
 

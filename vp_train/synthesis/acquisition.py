@@ -87,23 +87,23 @@ def measured(
         image = average(blur(signal, smoothing), parts)
         image = image + chance.noise(*image.shape) * noise
         image = torch.where(visible, image, AIR_HU)
-        return _exponentiated(normalised(image, kind), distortions, chance)
+        return exponentiated(normalised(image, kind), distortions, chance)
     corruptions = draw_corruptions(chance, distortions.kspace)
-    bias = _bias(grid, distortions, chance, signal.device)
+    bias = bias_field(grid, distortions, chance, signal.device)
     if diffusion is None:
-        image = _magnitude(average(blur(signal, smoothing), parts) * bias, noise, chance)
+        image = magnitude(average(blur(signal, smoothing), parts) * bias, noise, chance)
     else:
         weighted = signal.clamp(min=0.0) * torch.exp(-1e-6 * b_value * diffusion)
-        image = _magnitude(average(blur(weighted, smoothing), parts) * bias, noise / 2, chance)
+        image = magnitude(average(blur(weighted, smoothing), parts) * bias, noise / 2, chance)
         if kind == "ADC":
-            without = _magnitude(average(blur(signal, smoothing), parts) * bias, noise / 2, chance)
+            without = magnitude(average(blur(signal, smoothing), parts) * bias, noise / 2, chance)
             least = max(2 * LOWEST_SIGNAL, NOISE_FLOOR * noise / 2)
             without, image = corrupt_kspace(without, corruptions), corrupt_kspace(image, corruptions)
             image = _coefficient(without, image, b_value, least)
             corruptions = ()
     image = corrupt_kspace(image, corruptions)
     image = torch.where(visible, image, 0.0)
-    return _exponentiated(normalised(image, kind), distortions, chance)
+    return exponentiated(normalised(image, kind), distortions, chance)
 
 
 def _coefficient(without: torch.Tensor, weighted: torch.Tensor, b_value: float, least: float) -> torch.Tensor:
@@ -139,7 +139,9 @@ def percentile(values: torch.Tensor, percent: float) -> float:
     return first + (position - below) * (second - first)
 
 
-def _bias(grid: tuple[Shape, World], distortions: Distortions, chance: Chance, device: torch.device) -> torch.Tensor:
+def bias_field(
+    grid: tuple[Shape, World], distortions: Distortions, chance: Chance, device: torch.device
+) -> torch.Tensor:
     """(w, h, d) factor, along the grid's own axes."""
     shape, world = grid
     own = torch.eye(4, dtype=torch.float64).numpy()
@@ -149,13 +151,13 @@ def _bias(grid: tuple[Shape, World], distortions: Distortions, chance: Chance, d
     return torch.exp(field * chance.number(0.0, distortions.bias))
 
 
-def _magnitude(image: torch.Tensor, noise: float, chance: Chance) -> torch.Tensor:
+def magnitude(image: torch.Tensor, noise: float, chance: Chance) -> torch.Tensor:
     """With noise in both channels of the complex signal (Rician)."""
     real = image + chance.noise(*image.shape) * noise
     imaginary = chance.noise(*image.shape) * noise
     return torch.hypot(real, imaginary)
 
 
-def _exponentiated(image: torch.Tensor, distortions: Distortions, chance: Chance) -> torch.Tensor:
+def exponentiated(image: torch.Tensor, distortions: Distortions, chance: Chance) -> torch.Tensor:
     exponent = float(torch.exp(chance.normal(1) * distortions.exponent))
     return image if exponent == 1.0 else image**exponent

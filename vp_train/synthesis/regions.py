@@ -103,7 +103,7 @@ def region_of(session: Session, labels: Labels, region: str) -> Region:
     nothing = torch.zeros(len(labels.plain), dtype=torch.bool)
     none = torch.zeros(256, dtype=torch.bool)
     if is_pathology(region):
-        return Region(session, nothing, _codes(session, lambda lesion: _codes_of(lesion, region)), none)
+        return Region(session, nothing, _codes(session, lambda lesion: codes_of(lesion, region)), none)
     indices = members(labels, region)
     if session.scene.deformation.mirrored:
         indices = tuple(int(labels.swap[index]) for index in indices)
@@ -135,7 +135,7 @@ def _codes(session: Session, codes_of: Callable[[SyntheticLesion], Sequence[int]
     return chosen
 
 
-def _codes_of(lesion: SyntheticLesion, pathology: str) -> Sequence[int]:
+def codes_of(lesion: SyntheticLesion, pathology: str) -> Sequence[int]:
     """Codes of a lesion that is the pathology or a kind of it, and of its components of this name."""
     if pathology == lesion.facts.structure or pathology in load_ontology().ancestors(lesion.facts.structure):
         return lesion.own

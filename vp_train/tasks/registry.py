@@ -41,8 +41,16 @@ def knows_places(context: Context) -> bool:
     return knows_lesions(context) and any(item.name == "cerebral white matter" for item in context.structures)
 
 
+def knows_several(context: Context) -> bool:
+    return len(context.structures) > 1
+
+
+def knows_pairs(context: Context) -> bool:
+    return any(structure.paired for structure in context.structures)
+
+
 def knows_wholes(context: Context) -> bool:
-    return any(structure.name in volumes.WHOLES for structure in context.structures)
+    return knows_several(context) and any(structure.name in volumes.WHOLES for structure in context.structures)
 
 
 @dataclass(frozen=True)
@@ -58,14 +66,14 @@ TASKS: tuple[Row, ...] = (
     Row(segmentation.segmentation, 10),
     Row(volumes.volume_analysis, 12),
     Row(volumes.volume_change, 10),
-    Row(volumes.volume_asymmetry, 6),
-    Row(volumes.volume_comparison, 5),
+    Row(volumes.volume_asymmetry, 6, knows_pairs),
+    Row(volumes.volume_comparison, 5, knows_several),
     Row(volumes.relative_volume_analysis, 5, knows_wholes),
     Row(extents.extent_analysis, 8),
     Row(extents.extent_change, 6),
     Row(extents.center_of_mass, 5),
     Row(intensities.intensity_analysis, 6),
-    Row(intensities.intensity_comparison, 5),
+    Row(intensities.intensity_comparison, 5, knows_several),
     Row(intensities.intensity_change, 5),
     Row(images.image_cropping, 6),
     Row(images.tissue_removal, 3),
@@ -79,14 +87,14 @@ TASKS: tuple[Row, ...] = (
     Row(lesions.describe_whole, 2),
     Row(moments.volume_at_visit, 4),
     Row(moments.several_changes, 3),
-    Row(moments.asymmetry_change, 3),
+    Row(moments.asymmetry_change, 3, knows_pairs),
     Row(moments.further_statistics, 3),
     Row(moments.surface, 2),
     Row(characterisation.signal_intensity, 5),
     Row(characterisation.diffusion_restriction, 4),
     Row(characterisation.enhancement, 4),
-    Row(relations.distance_between, 4),
-    Row(relations.direction_between, 3),
+    Row(relations.distance_between, 4, knows_several),
+    Row(relations.direction_between, 3, knows_several),
     Row(relations.plane_measure, 5),
     Row(relations.extreme_intensity, 3),
     Row(refusals.unknown_structure, 18),

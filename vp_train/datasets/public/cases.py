@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,49 @@ from vp_model.volume import Volume
 from vp_train.datasets.public.layout import load_table
 from vp_train.datasets.public.prepare import CASE
 from vp_train.datasets.public.splits import Part
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMasks(Mapping[str, NDArray[np.bool_]]):
+    """Region → (w, h, d) bool, of each region that a label map tells of, also where it is empty; made when asked for:
+    a hundred masks of a head would take a hundred times its labels' memory.
+
+    Attributes:
+        maps: labels (w, h, d) with the table of what they mean.
+        marked: regions of which there are voxels.
+    """
+
+    maps: tuple[tuple[NDArray[np.integer], dict[int, tuple[str, ...] | None]], ...] = ()
+    marked: frozenset[str] = frozenset()
+
+    def __getitem__(self, region: str) -> NDArray[np.bool_]:
+        found: NDArray[np.bool_] | None = None
+        for labels, table in self.maps:
+            for label in [label for label, regions in table.items() if region in (regions or ())]:
+                here = labels == label
+                found = here if found is None else found | here
+        if found is None:
+            raise KeyError(region)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(
+            dict.fromkeys(region for _, table in self.maps for names in table.values() for region in names or ())
+        )
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __contains__(self, region: object) -> bool:
+        return any(region in (names or ()) for _, table in self.maps for names in table.values())
+
+    def unknown(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        """(w, h, d) where a label says neither region nor absence of one."""
+        found = np.zeros(shape, dtype=bool)
+        for labels, table in self.maps:
+            for label in [label for label, regions in table.items() if regions is None]:
+                found |= labels == label
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,16 +78,19 @@ class PreparedImage:
     volume: Volume
     contrast: str | None
     day: int | None
-    masks: dict[str, NDArray[np.bool_]]
+    masks: LabelMasks
     unknown: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedCase:
+    """A subject with all its sessions; `source` is the digest of the files that it was made of."""
+
     dataset: str
     subject: str
     part: Part
     images: tuple[PreparedImage, ...]
+    source: str = ""
 
 
 def prepared_cases(folder: Path, part: Part | None = None) -> Iterator[PreparedCase]:
@@ -67,19 +113,19 @@ def read_case(folder: Path, described: dict[str, Any]) -> PreparedCase:
                 kind=image["kind"],
                 session=number,
             )
-            masks: dict[str, NDArray[np.bool_]] = {}
-            unknown = np.zeros(volume.shape, dtype=bool)
-            for mask in image["masks"]:
-                labels, _ = _read(folder / mask["file"])
-                for label, regions in load_table(mask["table"]).items():
-                    here = labels == label
-                    if regions is None:
-                        unknown |= here
-                        continue
-                    for region in regions:
-                        masks[region] = masks[region] | here if region in masks else here
+            maps = [(_read(folder / mask["file"])[0], load_table(mask["table"])) for mask in image["masks"]]
+            there = [
+                region
+                for mask, (_, table) in zip(image["masks"], maps, strict=True)
+                for label in mask["voxels"]
+                for region in table.get(int(label)) or ()
+            ]
+            masks = LabelMasks(tuple(maps), frozenset(there))
+            unknown = masks.unknown(volume.shape)
             images.append(PreparedImage(volume, image["contrast"], session["day"], masks, unknown))
-    return PreparedCase(described["dataset"], described["subject"], described["part"], tuple(images))
+    return PreparedCase(
+        described["dataset"], described["subject"], described["part"], tuple(images), described["source"]
+    )
 
 
 def _read(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:

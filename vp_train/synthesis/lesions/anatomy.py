@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -234,21 +235,30 @@ def load_anatomies(folder: Path, subjects: Sequence[Subject], cache: Path | None
     Raises:
         ValueError: parcels are not on their label map's grid.
     """
+    return [kept_anatomy(subject, cache, partial(_parcels, folder, subject, load_labels())) for subject in subjects]
+
+
+def kept_anatomy(
+    subject: Subject, cache: Path | None = None, parcels: Callable[[], NDArray[np.integer] | None] = lambda: None
+) -> Anatomy:
+    """The anatomy of a subject; its arrays are kept in `cache` where given.
+
+    Args:
+        parcels: gives ids of regions on the grid of the subject's labels, or None.
+    """
     version = hashlib.sha256(f"{CLOSED_MM} {_text()}".encode()).hexdigest()[:8]
-    found = []
-    for subject in subjects:
-        kept = None if cache is None else cache / f"{subject.name}_anatomy_{version}.npz"
-        if kept is not None and kept.exists():
-            found.append(_read(kept))
-            continue
-        anatomy = anatomy_of(subject, _parcels(folder, subject, load_labels()))
-        if kept is not None:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            places = json.dumps([asdict(place) for place in anatomy.places])
-            arrays = {name: getattr(anatomy, name).numpy() for name in ("place", "dura", "ventricle")}
-            np.savez(kept, places=np.array(places), **arrays)
-        found.append(anatomy)
-    return found
+    kept = None if cache is None else cache / f"{subject.name}_anatomy_{version}.npz"
+    if kept is not None and kept.exists():
+        return _read(kept)
+    anatomy = anatomy_of(subject, parcels())
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        places = json.dumps([asdict(place) for place in anatomy.places])
+        arrays = {name: getattr(anatomy, name).numpy() for name in ("place", "dura", "ventricle")}
+        draft = kept.with_suffix(f".{os.getpid()}.npz")  # other processes may want the same one now
+        np.savez(draft, places=np.array(places), **arrays)
+        draft.replace(kept)
+    return anatomy
 
 
 def _read(path: Path) -> Anatomy:
