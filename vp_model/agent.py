@@ -20,8 +20,9 @@ from vp_model.checkpoint import (
     open_checkpoint,
 )
 from vp_model.imaging.intensity import Image
-from vp_model.language.decoding import DecodingError, Writer, make_constraint
+from vp_model.language.decoding import DecodingError, Writer, WrittenStep, make_constraint
 from vp_model.language.grounding import ungrounded
+from vp_model.language.held import Held
 from vp_model.language.model import LanguageModel
 from vp_model.language.state import feedback_text, initial_text
 from vp_model.language.tokens import load_tokenizer
@@ -134,16 +135,27 @@ class Agent:
         A program of several steps is planned up to the first feedback.
         """
         known = initial_known(volumes, self._targets)
-        writer = self._writer()
         try:
-            writer.read(initial_text(prompt, volumes, self._names))
-            code = writer.write(known, wanted_regions(prompt, self._names)).code
+            code = self.write(prompt, volumes, Held(prompt, volumes, self._names)).code
             inspection = inspect_program(code, known, self._targets)
         except (DecodingError, ProgramError) as error:
             return Plan("refused", refusal(NOT_UNDERSTOOD, volumes, self._names, str(error)), "", (), "")
         reason = self._refusal(prompt, volumes, inspection)
         status: Status = "refused" if reason else "answered"
         return Plan(status, reason, inspection.task, inspection.structures, code)
+
+    def write(self, prompt: str, volumes: Sequence[InputVolume], held: Held | None = None) -> WrittenStep:
+        """The first step that α writes on volumes of these names, kinds and dates.
+
+        Args:
+            held: what each line must agree with; None: nothing but the grammar and what the prompt names.
+
+        Raises:
+            DecodingError: α came to no end.
+        """
+        writer = self._writer()
+        writer.read(initial_text(prompt, volumes, self._names))
+        return writer.write(initial_known(volumes, self._targets), wanted_regions(prompt, self._names), held)
 
     def sight(self, volumes: Sequence[Volume]) -> Sight:
         """m on a set of volumes, for several prompts about them: what does not depend on φ is computed once."""
@@ -186,14 +198,14 @@ class Agent:
         )
         writer = self._writer()
         state = initial_text(prompt, inputs, self._names)
-        wanted = wanted_regions(prompt, self._names)
+        wanted, held = wanted_regions(prompt, self._names), Held(prompt, inputs, self._names)
         encodings: tuple[NDArray[np.float32], ...] = ()
         steps: list[Step] = []
         for number in range(1, MAXIMUM_STEPS + 1):
             say(f"writing step {number}")
             try:
                 writer.read(state, encodings)
-                written = writer.write(environment.known, wanted)
+                written = writer.write(environment.known, wanted, held)
                 inspection = inspect_program(written.code, environment.known, self._targets)
             except (DecodingError, ProgramError) as error:
                 reason = refusal(NOT_UNDERSTOOD, inputs, self._names, str(error))

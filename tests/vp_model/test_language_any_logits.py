@@ -14,6 +14,7 @@ from torch import nn
 from tests.vp_model.program_cases import PROGRAMS, TARGETS, VOLUMES, make_environment
 from vp_model.language.config import LanguageConfig
 from vp_model.language.decoding import MAXIMUM_LINES, DecodingError, Writer, make_constraint
+from vp_model.language.held import Held
 from vp_model.language.model import Written
 from vp_model.language.tokens import END, MOD, train_tokenizer
 from vp_model.program.checker import check
@@ -49,6 +50,7 @@ def known_after(program: str) -> object:
     return environment.known
 
 
+HELD = Held("volume of the left hippocampus and the brainstem on 2024-03-01", VOLUMES, {"hippocampus", "brainstem"})
 KNOWN = [initial_known(VOLUMES, TARGETS), initial_known(VOLUMES[:1], TARGETS), initial_known((), TARGETS)]
 KNOWN += [known_after(program) for program in (PROGRAMS[0], PROGRAMS[4], PROGRAMS[9])]  # type: ignore[misc]
 liked = st.dictionaries(st.integers(0, TOKENIZER.get_vocab_size() - 1), st.sampled_from([-20.0, 3.0, 20.0]), max_size=6)
@@ -56,9 +58,9 @@ liked = st.dictionaries(st.integers(0, TOKENIZER.get_vocab_size() - 1), st.sampl
 
 @pytest.mark.requirement("every predicted program parses and only calls what exists with arguments that exist")
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.integers(0, 2**31), st.sampled_from([0.0, 1.0, 8.0]), liked, st.integers(0, len(KNOWN) - 1))
+@given(st.integers(0, 2**31), st.sampled_from([0.0, 1.0, 8.0]), liked, st.integers(0, len(KNOWN) - 1), st.booleans())
 def test_any_preference_ends_in_a_program_that_can_run_or_at_a_limit(
-    seed: int, spread: float, preferred: dict[int, float], which: int
+    seed: int, spread: float, preferred: dict[int, float], which: int, holding: bool
 ) -> None:
     known = KNOWN[which]
     model = Whim(seed, spread, {TOKENIZER.token_to_id("\n"): 4.0, TOKENIZER.token_to_id(END): 3.0, **preferred}, 600)
@@ -66,7 +68,7 @@ def test_any_preference_ends_in_a_program_that_can_run_or_at_a_limit(
     writer.read("x")
     started = time.perf_counter()
     try:
-        written = writer.write(known)
+        written = writer.write(known, held=HELD if holding else None)
     except DecodingError as error:
         assert "tokens of this model" in str(error) or f"{MAXIMUM_LINES} lines" in str(error)
         return

@@ -23,8 +23,14 @@ KNOWN = frozenset(
 
 
 def test_a_structure_may_be_segmented_once_on_each_side_for_each_time_that_it_is_named() -> None:
-    wanted = wanted_regions("volume of the left thalamus and the brainstem", KNOWN)
+    wanted = wanted_regions("volume of the thalamus and the brainstem", KNOWN)
     assert wanted == Counter({"left thalamus": 1, "right thalamus": 1, "brainstem": 1, "brain": 1})
+
+
+def test_a_structure_of_one_side_may_be_segmented_on_that_side_alone() -> None:
+    wanted = wanted_regions("volume of the left dorsal striatum and the brainstem", KNOWN)
+    assert wanted is not None
+    assert (wanted["left caudate"], wanted["right caudate"], wanted["right dorsal striatum"]) == (1, 0, 0)
 
 
 def test_parts_may_be_segmented_for_what_is_put_together_from_them_and_for_themselves() -> None:

@@ -33,6 +33,7 @@ PRESETS: Mapping[str, LanguageConfig] = MappingProxyType(
     {
         "paper": LanguageConfig(layers=16, hidden_size=512, linear_size=1024, heads=32, positions=4096),
         "compact": LanguageConfig(layers=4, hidden_size=128, linear_size=384, heads=4, encoding_size=128),
+        "deep": LanguageConfig(layers=6, hidden_size=128, linear_size=384, heads=4, encoding_size=128),
     }
 )
-"""`paper`: 16 layers, 512 hidden, 1024 linear, 32 heads (A.1). `compact`: for CPUs."""
+"""`paper`: 16 layers, 512 hidden, 1024 linear, 32 heads (A.1). `compact`, `deep`: for CPUs."""

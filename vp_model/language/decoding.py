@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import llguidance.hf
 import numpy as np
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from vp_model.language.asked import segmented_in
+from vp_model.language.held import Held
 from vp_model.language.model import LanguageModel
 from vp_model.language.state import encode
 from vp_model.language.tokens import END, MOD, NEXT
@@ -31,6 +34,8 @@ MAXIMUM_LINES = 60
 FORCED_CANDIDATES = 8
 SEGMENTED = re.compile(r'\bsegment\("(?P<region>[^"]+)", (?P<volumes>[^)]*)\)')
 VOLUME = re.compile(r"\w+(?=<MOD>)")
+ALTERNATIVES = 6
+"""Second choices that are tried where a line contradicts its prompt."""
 COMPILED = 64
 """Grammars that are kept compiled."""
 
@@ -50,6 +55,41 @@ class WrittenStep:
     """α wrote the token that ends the program, not the one that asks for feedback."""
 
 
+class _Impossible(Exception):
+    """The study lacks what the program needs; the message is a reason of `refuse`."""
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A token of a line at which the grammar left several: its place, the second best, and by how much it was worse."""
+
+    place: int
+    second: int
+    margin: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Line:
+    """A line without its newline, or the id of an ending; its tokens, choices, and φ of each `<MOD>`."""
+
+    line: str | int
+    tokens: list[int]
+    choices: list[_Choice]
+    conditions: list[NDArray[np.float32]]
+
+    def agrees(self, held: Held, before: Sequence[str]) -> bool:
+        return held.may_end(before) if isinstance(self.line, int) else held.agrees(self.line, before)
+
+
+@dataclass(frozen=True, eq=False)
+class _Moment:
+    """Where a conversation was: tokens in the cache, tokens in all, and what comes next."""
+
+    cached: int
+    length: int
+    logits: torch.Tensor
+
+
 class Writer:
     """α in the middle of a conversation: its cache grows with each state read and each token written."""
 
@@ -57,7 +97,7 @@ class Writer:
         self._model = model
         self._tokenizer = tokenizer
         self._constraint = constraint
-        self._cache: object | None = None
+        self._cache: Any = None
         self._logits = torch.empty(0)
         self._length = 0
         self._end = tokenizer.token_to_id(END)
@@ -72,12 +112,13 @@ class Writer:
             embedded = torch.from_numpy(np.concatenate(encodings).astype(np.float32))[None]
         self._advance(ids, embedded)
 
-    def write(self, known: Known, wanted: Counter[str] | None = None) -> WrittenStep:
+    def write(self, known: Known, wanted: Counter[str] | None = None, held: Held | None = None) -> WrittenStep:
         """Writes a step. All structures are looked for in the same volumes.
 
         Args:
             known: names with their types, regions and dates that the code may refer to.
             wanted: how often each region may be segmented (`vp_model.language.wanted`); None: as α likes.
+            held: what each line must agree with; None: nothing.
 
         Raises:
             DecodingError: no end within the limits.
@@ -87,11 +128,18 @@ class Writer:
         if left is not None:
             program.narrow(frozenset(left), ())
         conditions: list[NDArray[np.float32]] = []
+        lines: list[str] = []
         for _ in range(MAXIMUM_LINES):
             endings = (END, NEXT) if program.complete else ()
-            line = self._line(program.grammar(endings), conditions)
+            try:
+                written = self._agreeing(program, endings, lines, held)
+            except _Impossible as impossible:
+                return WrittenStep(f'refuse("{impossible}")\n', _stacked([], self._model), True)
+            line = written.line
             if isinstance(line, int):
                 return WrittenStep(program.text, _stacked(conditions, self._model), line == self._end)
+            conditions += written.conditions
+            lines.append(line)
             program.accept(line)
             if (segmented := SEGMENTED.search(line)) is not None:
                 region, volumes = segmented["region"], tuple(VOLUME.findall(segmented["volumes"]))
@@ -100,33 +148,93 @@ class Writer:
                 program.narrow(known.regions if left is None else frozenset(+left), volumes)
         raise DecodingError(f"The program was not finished after {MAXIMUM_LINES} lines.")
 
-    def _line(self, grammar: str, conditions: list[NDArray[np.float32]]) -> str | int:
-        """One line without its newline, or the id of an ending."""
+    def _agreeing(self, program: ProgramWriter, endings: tuple[str, ...], lines: list[str], held: Held | None) -> _Line:
+        """The next line; where it contradicts what is held, one that does not, if it is found: the line with what it
+        copied wrongly put right, else the nearest. Nearest is what follows when, at the token of which α was least
+        sure, its second choice is taken instead.
+        """
+        start = _Moment(self._cache_length(), self._length, self._logits)
+        first = self._line(program.grammar(endings))
+        if held is None or first.agrees(held, lines):
+            return first
+        if isinstance(first.line, int):
+            # Where α has no further structure to segment, its program ends as it would have.
+            further = self._line(program.grammar())
+            if isinstance(further.line, str) and segmented_in([further.line]) and further.agrees(held, lines):
+                return further
+            self._return_to(start)
+            return first
+        if missing := held.impossible(first.line, lines):
+            raise _Impossible(missing)
+        for text in held.mended(first.line, lines):
+            self._return_to(start)
+            mended = self._forced(program.grammar(endings), encode(self._tokenizer, f"{text}\n"))
+            if mended is not None:
+                return mended
+        for choice in sorted(first.choices, key=lambda choice: choice.margin)[:ALTERNATIVES]:
+            self._return_to(start)
+            other = self._line(program.grammar(endings), [*first.tokens[: choice.place], choice.second])
+            if other.agrees(held, lines):
+                return other
+        self._return_to(start)
+        return self._line(program.grammar(endings), first.tokens)
+
+    def _forced(self, grammar: str, tokens: list[int]) -> _Line | None:
+        """A line of these tokens; None where the grammar does not allow it."""
+        if _compiled(self._constraint, grammar).deep_copy().validate_tokens(tokens) < len(tokens):
+            return None
+        return self._line(grammar, tokens)
+
+    def _line(self, grammar: str, forced: Sequence[int] = ()) -> _Line:
+        """One line without its newline, or the id of an ending.
+
+        Args:
+            forced: tokens with which it begins.
+        """
         matcher = _compiled(self._constraint, grammar).deep_copy()
         mask = bitmasks.allocate_token_bitmask(1, self._constraint.vocab_size)
-        written: list[int] = []
+        found = _Line("", [], [], [])
         while not matcher.is_accepting():
-            bitmasks.fill_next_token_bitmask(matcher, mask)
-            allowed = np.unpackbits(mask.view(np.uint8), bitorder="little")[: self._logits.shape[-1]].astype(bool)
-            token = self._most_probable(allowed, matcher)
+            place = len(found.tokens)
+            if place < len(forced):
+                token = forced[place]
+            else:
+                bitmasks.fill_next_token_bitmask(matcher, mask)
+                allowed = np.unpackbits(mask.view(np.uint8), bitorder="little")[: self._logits.shape[-1]].astype(bool)
+                token = self._most_probable(allowed, matcher, found.choices, place)
             if not matcher.consume_token(token):
                 raise DecodingError("The constraint refused a token that it allowed.")
             if token in (self._end, self._next):
-                return token
+                return _Line(token, [], found.choices, [])
             phi = self._advance([token])
             if token == self._mod:
-                conditions.append(phi)
-            written.append(token)
-        text = self._tokenizer.decode(written, skip_special_tokens=False)
-        return text.removesuffix("\n")
+                found.conditions.append(phi)
+            found.tokens.append(token)
+        text = self._tokenizer.decode(found.tokens, skip_special_tokens=False)
+        return _Line(text.removesuffix("\n"), found.tokens, found.choices, found.conditions)
 
-    def _most_probable(self, allowed: NDArray[np.bool_], matcher: LLMatcher) -> int:
-        """Where the grammar forces text, llguidance allows one tokenization of it alone; α may know another."""
+    def _most_probable(self, allowed: NDArray[np.bool_], matcher: LLMatcher, choices: list[_Choice], place: int) -> int:
+        """The token that comes next; where there were several, the second is noted in `choices`.
+
+        Where the grammar forces text, llguidance allows one tokenization of it alone; α may know another.
+        """
         if allowed.sum() == 1:
             for token in self._logits.topk(FORCED_CANDIDATES).indices.tolist():
                 if matcher.validate_tokens([token]) == 1:
                     return int(token)
-        return int(self._logits.masked_fill(~torch.from_numpy(allowed), -torch.inf).argmax())
+            return int(allowed.argmax())
+        best = self._logits.masked_fill(~torch.from_numpy(allowed), -torch.inf).topk(2)
+        choices.append(_Choice(place, int(best.indices[1]), float(best.values[0] - best.values[1])))
+        return int(best.indices[0])
+
+    def _cache_length(self) -> int:
+        return 0 if self._cache is None else int(self._cache.get_seq_length())
+
+    def _return_to(self, moment: _Moment) -> None:
+        """Forgets what was read and written since a moment."""
+        if self._cache is not None and (read_since := self._cache_length() - moment.cached):
+            self._cache.crop(-read_since)
+        self._length, self._logits = moment.length, moment.logits
 
     @torch.inference_mode()
     def _advance(self, ids: list[int], encodings: torch.Tensor | None = None) -> NDArray[np.float32]:

@@ -1,0 +1,175 @@
+"""What a line of a program must agree with: read off the prompt and the study, without learning."""
+
+from __future__ import annotations
+
+import pytest
+
+from vp_model.agent import Agent
+from vp_model.language.asked import asked_structures
+from vp_model.language.held import Held
+from vp_model.outcome import InputVolume
+
+KNOWN = frozenset(
+    {"thalamus", "brainstem", "caudate", "putamen", "dorsal striatum", "brain", "white matter lesion", "hippocampus"}
+)
+BOTH = frozenset({"left", "right"})
+TWO_VISITS = (
+    InputVolume("v1", "FLAIR", "2023-01-05", 0),
+    InputVolume("v2", "T1", "2023-01-05", 0),
+    InputVolume("v3", "T2", "2024-02-06", 1),
+    InputVolume("v4", "T1", "2024-02-06", 1),
+    InputVolume("v5", "T1+C", "2024-02-06", 1),
+)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sides"),
+    [
+        ("volume of the left hippocampus", [{"left"}]),
+        ("right-sided thalamus and the caudate of the left side", [{"right"}, {"left"}]),
+        ("thalamus (r), brainstem", [{"right"}, BOTH]),
+        ("caudate in the left hemisphere, putamen", [{"left"}, BOTH]),
+        ("left caudate right putamen", [{"left"}, {"right"}]),
+        ("thalamus left caudate", [BOTH, BOTH]),
+        ("is the left one larger: hippocampus", [BOTH]),
+        ("both hippocampi", [BOTH]),
+    ],
+)
+def test_a_side_belongs_to_the_structure_beside_it_or_where_that_is_open_to_none(
+    prompt: str, sides: list[set[str]]
+) -> None:
+    assert [set(item.sides) for item in asked_structures(prompt, KNOWN)] == [set(side) for side in sides]
+
+
+def held(prompt: str, volumes: tuple[InputVolume, ...] = TWO_VISITS) -> Held:
+    return Held(prompt, volumes, KNOWN)
+
+
+def test_numbered_structures_are_those_of_the_prompt_in_its_order_and_on_their_sides() -> None:
+    rules = held("outline the right hippocampus, the left caudate and the brainstem")
+    first = 'roi_1 = segment("right hippocampus", v1<MOD>)'
+    assert rules.agrees(first, ['task("segmentation")'])
+    assert not rules.agrees(first.replace("right", "left"), ['task("segmentation")'])
+    assert rules.agrees('roi_2 = segment("left caudate", v1<MOD>)', [first])
+    assert not rules.agrees('roi_2 = segment("brainstem", v1<MOD>)', [first])
+
+
+def test_parts_of_an_assembled_structure_may_be_numbered() -> None:
+    one, two = 'roi_1 = segment("left caudate", v1<MOD>)', 'roi_2 = segment("left putamen", v1<MOD>)'
+    assert held("volume of the left dorsal striatum").agrees(two, [one])
+    assert held("volume of the left dorsal striatum in the brain").agrees(two, [one])
+    assert not held("volume of the left dorsal striatum and the brainstem").agrees(two, [one])
+
+
+def test_a_program_ends_only_when_it_has_come_to_all_that_is_asked_for() -> None:
+    rules = held("volume of the hippocampus on the left, and of the brainstem")
+    lines = ['roi_1 = segment("left hippocampus", v1<MOD>)', "show(roi_1)"]
+    assert not rules.may_end(lines)
+    assert rules.may_end([*lines, 'roi_2 = segment("brainstem", v1<MOD>)'])
+    assert held("volume of the left hippocampus in the brain").may_end(lines)
+    assert held("known white matter lesions: volume of the left hippocampus").may_end(lines)
+
+
+def test_a_word_that_may_be_a_structure_with_slips_leaves_structures_to_alpha() -> None:
+    rules = held("outline the braxnstym, the left hippocampus")
+    assert rules.agrees('roi_2 = segment("left hippocampus", v1<MOD>)', ['roi_1 = segment("brainstem", v1<MOD>)'])
+
+
+def test_a_program_about_several_structures_does_not_begin_as_one_about_a_single_one() -> None:
+    rules, line = held("segment the right hippocampus and the brainstem"), 'roi = segment("right hippocampus", v1<MOD>)'
+    assert not rules.agrees(line, ['task("segmentation")'])
+    assert rules.mended(line, ['task("segmentation")']) == ('roi_1 = segment("right hippocampus", v1<MOD>)',)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "size"),
+    [
+        ("white matter lesions larger than 150 mm3", "150"),
+        ("white matter lesions above 0.5 ml", "500"),
+        ("white matter lesions below 2 cubic centimeters", "2000"),
+        ("white matter lesions over 80 cubic millimeters", "80"),
+    ],
+)
+def test_a_size_is_the_prompts_in_cubic_millimetres(prompt: str, size: str) -> None:
+    rules, before = held(prompt), ['roi_all = segment("white matter lesion", v1<MOD>)']
+    line = "roi = larger_than(roi_all, {})"
+    assert rules.agrees(line.format(size), before)
+    assert not rules.agrees(line.format("1500"), before)
+    assert rules.mended(line.format("1500"), before) == (line.format(size),)
+
+
+def test_sizes_that_the_prompt_does_not_name_are_left_to_alpha() -> None:
+    assert held("large white matter lesions").agrees("roi = larger_than(roi_all, 1000)", [])
+
+
+def test_a_date_is_the_prompts() -> None:
+    rules = held("size of the brainstem on 2024-02-06")
+    assert rules.agrees('when = visit("2024-02-06")', [])
+    assert rules.mended('when = visit("2023-01-05")', []) == ('when = visit("2024-02-06")',)
+
+
+ENHANCEMENT = ['task("enhancement")', 'roi = segment("brainstem", v3<MOD>, v4<MOD>, v5<MOD>)']
+CHANGE = ['task("intensity change")', 'roi = segment("brainstem", v1<MOD>, v2<MOD>, v3<MOD>, v4<MOD>, v5<MOD>)']
+
+
+def test_enhancement_is_measured_from_the_image_without_contrast_agent_to_the_one_with_it() -> None:
+    rules = held("does the brainstem enhance")
+    before = "before = ratio(mean_intensity(roi, {0}), mean_intensity(around, {0}))"
+    assert rules.agrees(before.format("v4"), ENHANCEMENT)
+    assert rules.mended(before.format("v5"), ENHANCEMENT) == (before.format("v4"),)
+    after = before.replace("before", "after")
+    assert rules.mended(after.format("v4"), ENHANCEMENT) == (after.format("v5"),)
+
+
+def test_a_change_of_intensity_is_one_between_images_of_one_sequence_type() -> None:
+    rules = held("did the signal of the brainstem change")
+    first = "before = mean_intensity(at(roi, earliest(roi)), {})"
+    assert rules.mended(first.format("v1"), CHANGE) == (first.format("v2"),)
+    later = "after = mean_intensity(at(roi, latest(roi)), {})"
+    assert rules.mended(later.format("v3"), [*CHANGE, first.format("v2")]) == (later.format("v4"),)
+
+
+def test_what_the_study_lacks_makes_a_line_impossible() -> None:
+    rules = held("did the signal of the brainstem change", (TWO_VISITS[0], TWO_VISITS[2]))
+    before = ['task("intensity change")', 'roi = segment("brainstem", v1<MOD>, v3<MOD>)']
+    assert rules.impossible("before = mean_intensity(at(roi, earliest(roi)), v1)", before) == "missing image"
+    assert rules.impossible("before = volume(at(roi, earliest(roi)))", before) == ""
+    assert held("did the signal of the brainstem change").impossible(CHANGE[1], CHANGE[:1]) == ""
+
+
+def test_nothing_is_done_twice() -> None:
+    assert not held("remove the brain").agrees("save(remove(v1, roi))", ["save(remove(v1, roi))"])
+    assert held("remove the brain").agrees("save(remove(v2, roi))", ["save(remove(v1, roi))"])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "unknown", "missing"),
+    [
+        ("volume of the left thalamus", False, False),
+        ("volume of the pancreas", True, False),
+        ("how are you", True, False),
+        ("volume of the left thalamus on the ct", False, True),
+        ("does the brainstem enhance", False, False),
+        ("is diffusion restricted in the brainstem", False, True),
+        ("mean hounsfield units of the brainstem", False, True),
+    ],
+)
+def test_refusals_need_something_unknown_or_an_image_that_may_be_missing(
+    prompt: str, unknown: bool, missing: bool
+) -> None:
+    assert held(prompt).agrees('refuse("unknown structure")', []) is unknown
+    assert held(prompt).agrees('refuse("missing image")', []) is missing
+    assert held(prompt).agrees('refuse("not understood")', [])
+
+
+@pytest.mark.requirement("a line that contradicts its prompt is written anew")
+def test_alpha_writes_a_contradicting_line_anew() -> None:
+    """The prompt says another size than the one that the writer is held to, so that every line of α contradicts it."""
+    agent = Agent.load()
+    volumes = (InputVolume("v1", "FLAIR", "2024-03-01", 0),)
+    prompt = "volume of the white matter lesions larger than 150 mm3"
+    assert "larger_than(roi_all, 150)" in agent.plan(prompt, volumes).program
+    other = Held(prompt.replace("150", "420"), volumes, agent.checkpoint.served)
+    written = agent.write(prompt, volumes, other)
+    assert "larger_than(roi_all, 420)" in written.code
+    assert written.modulations.shape == (written.code.count("<MOD>"), 32)

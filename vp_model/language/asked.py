@@ -1,0 +1,143 @@
+"""The structures that a prompt names, on which sides, and how a program that is about them names its regions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from vp_model.language.grounding import HOLDS_LESIONS
+from vp_model.language.reading import HEMISPHERE, Mention, read_all
+from vp_model.ontology import load_ontology
+
+SIDES = ("left", "right")
+BESIDE = frozenset({"side", "sides", "sided", "hand", "handed", "hemispheric"})
+"""Words between a side and what it is the side of: `left-sided caudate`."""
+OF = frozenset({"of", "on", "in", "within", "at", "from"})
+"""Words that join a structure and its side: `caudate on the left`."""
+NEED_NO_PART = frozenset({"brain"})
+"""What prompts also name to say where (`in the brain`), or as a part of another name (`brain images`)."""
+MOST_DROPPED = 5
+IN_BRACKETS = re.compile(r"\(\s*(left|right|l|r|lt|rt)\s*\)", re.IGNORECASE)
+SEGMENTED = re.compile(r'^(?P<name>\w+) = segment\("(?P<region>[^"]+)"')
+NUMBERED_NAME = re.compile(r"^roi_(?P<number>\d+)(?:_|$)")
+
+Reading = tuple["Asked", ...]
+"""What a prompt asks for, in its order."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A known structure that a prompt names, and the sides on which it can be meant."""
+
+    name: str
+    sides: frozenset[str]
+
+
+def asked_structures(prompt: str, known: Collection[str]) -> tuple[Asked, ...]:
+    """The known structures that a prompt names, in order.
+
+    A structure beside which the prompt says one side is meant on that side; where any side cannot be told to belong
+    to one structure, all are meant on both.
+    """
+    ontology = load_ontology()
+    mentions = read_all(IN_BRACKETS.sub(r" on the \1 ", prompt))
+    found: list[tuple[int, str]] = []
+    for index, mention in enumerate(mentions):
+        if mention.sort == "structure" and not _hemisphere(mention, known):
+            name = ontology.meant(mention.name, " ".join(mention.words), known)
+            if name is not None:
+                found.append((index, name))
+    told = [index for index, mention in enumerate(mentions) if mention.sort == "concept" and mention.name in SIDES]
+    owners: dict[int, int | None] = {}
+    for place in told:
+        owners[place] = _owner(place, mentions, {index for index, _ in found}, owners.values())
+    clear = None not in owners.values()
+    asked = []
+    for index, name in found:
+        sides = {mentions[place].name for place, owner in owners.items() if owner == index} if clear else set()
+        asked.append(Asked(name, frozenset(sides or SIDES)))
+    return tuple(asked)
+
+
+def _hemisphere(mention: Mention, known: Collection[str]) -> bool:
+    return mention.words[-1] in HEMISPHERE and mention.name not in known
+
+
+def _owner(
+    place: int, mentions: Sequence[Mention], structures: Collection[int], sided: Collection[int | None]
+) -> int | None:
+    """Index of the structure that a side belongs to; None where it cannot be told.
+
+    Args:
+        sided: structures that sides before this one belong to.
+    """
+    after = place + 1
+    while after < len(mentions) and _beside(mentions[after]):
+        after += 1
+    before = place - 1
+    joined = False
+    while before >= 0 and (_beside(mentions[before]) or mentions[before].words[0] in (*OF, "the")):
+        joined = joined or mentions[before].words[0] in OF
+        before -= 1
+    follows, precedes = after in structures, before in structures
+    if follows and (not precedes or (before in sided and not joined)):
+        return after
+    if precedes and (joined or not follows):
+        return before
+    return None
+
+
+def _beside(mention: Mention) -> bool:
+    return (
+        mention.words[0] in BESIDE
+        or (mention.sort == "concept" and mention.name in SIDES)
+        or mention.words[-1] in HEMISPHERE
+    )
+
+
+def readings_of(asked: Reading) -> tuple[Reading, ...]:
+    """What of the structures that a prompt names may be what it asks for: all, or all but some of those that are also
+    named for another reason: the brain, diseases ("known glioma"), and the white matter that lesions lie in.
+    """
+    structures = load_ontology().structures
+    diseases = {item.name for item in asked if structures[item.name].kind == "pathology"}
+    other = {*NEED_NO_PART, *diseases, *([HOLDS_LESIONS] if diseases else [])}
+    extra = [index for index, item in enumerate(asked) if item.name in other][:MOST_DROPPED]
+    found: list[Reading] = []
+    for count in range(len(extra) + 1):
+        for dropped in combinations(extra, count):
+            found.append(tuple(item for index, item in enumerate(asked) if index not in dropped))
+    return tuple(found)
+
+
+def segmented_in(lines: Sequence[str]) -> list[tuple[str, str]]:
+    """Name and region of each line that segments."""
+    found = (SEGMENTED.match(line.strip()) for line in lines)
+    return [(match["name"], match["region"]) for match in found if match is not None]
+
+
+def fits(reading: Reading, segmented: Sequence[tuple[str, str]]) -> bool:
+    """Whether what a program segments under numbered names is what the reading asks for, in its order."""
+    for name, region in segmented:
+        numbered = NUMBERED_NAME.match(name)
+        if numbered is None:
+            continue
+        number = int(numbered["number"]) if len(reading) > 1 else 1  # parts of a single structure are numbered, too
+        if number > len(reading) or region not in regions_of(reading[number - 1]):
+            return False
+    return True
+
+
+def regions_of(asked: Asked) -> frozenset[str]:
+    """Regions that may be segmented for a structure: itself and, where it is assembled, its parts."""
+    ontology = load_ontology()
+    structure = ontology.structures[asked.name]
+    found: set[str] = set()
+    for part in (asked.name, *structure.parts):
+        if ontology.structures[part].paired:
+            found.update(f"{side} {part}" for side in (asked.sides if structure.paired else SIDES))
+        else:
+            found.add(part)
+    return frozenset(found)

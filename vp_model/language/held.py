@@ -1,0 +1,205 @@
+"""What a line of a program must agree with in its prompt and study, beyond the grammar.
+
+α is small and copies badly: numbers, dates, the order and the sides of structures in a list, which image is the one
+after contrast agent. All of these can be read off the prompt and the study without learning. A line that contradicts
+them is written anew (`decoding.py`); where the prompt leaves it open, so do these rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+
+from vp_model.language.asked import (
+    NUMBERED_NAME,
+    asked_structures,
+    fits,
+    readings_of,
+    regions_of,
+    segmented_in,
+)
+from vp_model.language.reading import CONTRAST, FOREIGN, STRANGE, UNLEARNED, read_all, reading_of, words_of
+from vp_model.outcome import InputVolume
+
+MARKS = frozenset({UNLEARNED, FOREIGN, STRANGE})
+LONGEST_SLIP = 4
+"""Letters of the longest unknown word that is no name of a structure with a slip in it."""
+ML = frozenset({"ml", "cc", "cm3", "milliliter", "milliliters", "millilitre", "millilitres"})
+CUBIC, CUBED_MM = "cubic", frozenset({"mm", "mm3", "millimeter", "millimeters", "millimetre", "millimetres"})
+MM3_IN_ML = 1000.0
+SINGLE = {
+    "roi": "roi_1",
+    "roi_left": "roi_1_left",
+    "roi_right": "roi_1_right",
+    "left": "roi_1_left",
+    "right": "roi_1_right",
+}
+"""Names in programs about one structure, and about the first of several."""
+ONCE = ("show(", "save(")
+"""Calls whose repetition with the same arguments does nothing."""
+SIZE = re.compile(r"(?P<call>\b(?:larger_than|smaller_than)\(\w+, )(?P<size>[0-9.]+)(?=\))")
+VISIT = re.compile(r'(?P<call>\bvisit\(")(?P<date>[^"]+)(?="\))')
+DATE = re.compile(r"\d{4}-\d\d-\d\d")
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+READ_FROM = re.compile(r"(?P<call>\bmean_intensity\((?:[^()]|\([^()]*(?:\([^()]*\))?\))*, )(?P<volume>v\d+)(?=\))")
+LOOKED_AT = re.compile(r"\w+(?=<MOD>)")
+MISSING_IMAGE, UNKNOWN_STRUCTURE = 'refuse("missing image")', 'refuse("unknown structure")'
+ENHANCEMENT, INTENSITY_CHANGE = 'task("enhancement")', 'task("intensity change")'
+NEED_IMAGES = {"enhancement": ("T1", f"T1{CONTRAST}"), "diffusion": ("DWI", "ADC")}
+"""Concepts of a prompt, and the sequence types that the last session must have for them."""
+
+HINTS = ("hu", "hounsfield", "restrict", "diffus", "enhanc", "contrast")
+"""Beginnings of words that may ask for a sequence type without naming it."""
+
+
+class Held:
+    """A prompt and a study, asked of each line whether it agrees with them."""
+
+    def __init__(self, prompt: str, volumes: Sequence[InputVolume], known: Collection[str]) -> None:
+        """
+        Args:
+            known: names of the structures that can be asked for, without sides.
+        """
+        self._volumes = tuple(volumes)
+        self._readings = readings_of(asked_structures(prompt, known))
+        mentions = read_all(prompt)
+        # A longer word that nobody knows may be a structure's name with slips in it, which α may have understood.
+        self._complete = not any(
+            mention.sort == "strange" and len(mention.words[0]) > LONGEST_SLIP for mention in mentions
+        )
+        outline = reading_of(prompt, known, frozenset(volume.kind for volume in volumes)).outline
+        self._unknown = any(mark in outline for mark in MARKS) or not self._readings[-1]
+        self._may_miss = _may_miss(prompt, volumes)
+        self._sizes = _sizes(prompt)
+        self._dates = tuple(dict.fromkeys(DATE.findall(prompt)))
+
+    def agrees(self, line: str, before: Sequence[str]) -> bool:
+        """Whether a line may follow the lines before it."""
+        statement = line.strip()
+        return (
+            self._right_region([*before, line])
+            and not self._single_of_several(statement, before)
+            and self._right_size(statement)
+            and self._right_date(statement)
+            and self._right_image(statement, before)
+            and self._right_refusal(statement)
+            and not (statement.startswith(ONCE) and line in before)
+        )
+
+    def may_end(self, lines: Sequence[str]) -> bool:
+        """Whether a program may end: it has come to the last structure that the prompt names."""
+        segmented = segmented_in(lines)
+        if not segmented or not self._complete:
+            return True
+        regions = {region for _, region in segmented}
+        fitting = [reading for reading in self._readings if fits(reading, segmented)] or self._readings
+        return any(all(regions_of(item) & regions for item in reading) for reading in fitting)
+
+    def mended(self, line: str, before: Sequence[str]) -> tuple[str, ...]:
+        """A line that does not agree, with what it copied wrongly put right; the most plausible first."""
+        found: list[str] = []
+        if not self._right_size(line):
+            found += [SIZE.sub(rf"\g<call>{size:g}", line) for size in self._sizes]
+        if not self._right_date(line):
+            found += [VISIT.sub(rf"\g<call>{date}", line) for date in self._dates]
+        statement = line.strip()
+        if not self._right_image(statement, before) and (image := self._image(statement, before)):
+            found.append(READ_FROM.sub(rf"\g<call>{image}", line))
+        if self._single_of_several(statement, before):
+            name, _, rest = line.partition(" = ")
+            found += [f"{SINGLE[name]} = {rest}"]
+        return tuple(text for text in found if self.agrees(text, before))
+
+    def impossible(self, line: str, before: Sequence[str]) -> str:
+        """What the study lacks for what a line sets out to do, as a reason of `refuse`; empty if it lacks nothing."""
+        return "missing image" if self._image(line.strip(), before) is None else ""
+
+    def _right_region(self, lines: Sequence[str]) -> bool:
+        """Numbered structures are those of the prompt, in order, each on its side."""
+        segmented = segmented_in(lines[-1:])
+        if not segmented or not self._complete or NUMBERED_NAME.match(segmented[0][0]) is None:
+            return True
+        return any(fits(reading, segmented_in(lines)) for reading in self._readings)
+
+    def _single_of_several(self, statement: str, before: Sequence[str]) -> bool:
+        """Whether a program about several structures begins as one about a single one."""
+        segmented = segmented_in([statement])
+        if not segmented or not self._complete or len(self._readings) != 1 or segmented_in(before):
+            return False
+        return len({item.name for item in self._readings[0]}) > 1 and segmented[0][0] in SINGLE
+
+    def _right_size(self, statement: str) -> bool:
+        found = SIZE.search(statement)
+        return found is None or not self._sizes or float(found["size"]) in self._sizes
+
+    def _right_date(self, statement: str) -> bool:
+        found = VISIT.search(statement)
+        return found is None or not self._dates or found["date"] in self._dates
+
+    def _right_image(self, statement: str, before: Sequence[str]) -> bool:
+        image = self._image(statement, before)
+        return image == "" or all(found["volume"] == image for found in READ_FROM.finditer(statement))
+
+    def _right_refusal(self, statement: str) -> bool:
+        """Nothing unknown is refused where all is known, and no image is missed where all are there."""
+        if statement == UNKNOWN_STRUCTURE:
+            return self._unknown
+        return statement != MISSING_IMAGE or self._may_miss
+
+    def _image(self, statement: str, before: Sequence[str]) -> str | None:
+        """The image that a line must read: enhancement is measured from an image without contrast agent to one with it,
+        change of intensity between images of one sequence type. Empty where any will do, None where there is none.
+        """
+        first, later = statement.startswith("before = "), statement.startswith("after = ")
+        if not before or not (first or later) or READ_FROM.search(statement) is None:
+            return ""
+        looked_at = {name for line in before if segmented_in([line]) for name in LOOKED_AT.findall(line)}
+        volumes = [volume for volume in self._volumes if volume.name in looked_at]
+        if before[0] == ENHANCEMENT:
+            wanted = NEED_IMAGES["enhancement"][later]
+            return next((volume.name for volume in _session(volumes, -1) if volume.kind == wanted), None)
+        if before[0] == INTENSITY_CHANGE:
+            pair = _same_kind(_session(volumes, 0), _session(volumes, -1))
+            return None if pair is None else pair[later].name
+        return ""
+
+
+def _session(volumes: Sequence[InputVolume], place: int) -> list[InputVolume]:
+    """The volumes of the first session (0) or the last (-1)."""
+    sessions = sorted({volume.session for volume in volumes})
+    return [volume for volume in volumes if sessions and volume.session == sessions[place]]
+
+
+def _same_kind(earlier: Sequence[InputVolume], later: Sequence[InputVolume]) -> tuple[InputVolume, InputVolume] | None:
+    """The first two of one sequence type."""
+    pairs = ((before, after) for before in earlier for after in later)
+    return next((pair for pair in pairs if pair[0].kind == pair[1].kind), None)
+
+
+def _may_miss(prompt: str, volumes: Sequence[InputVolume]) -> bool:
+    """Whether a study may lack an image that a prompt needs: one that it names, or that its question needs."""
+    mentions = read_all(prompt)
+    last = {volume.kind for volume in _session(volumes, -1)}
+    if any(mention.sort == "kind" for mention in mentions):
+        return True
+    concepts = {mention.name for mention in mentions if mention.sort == "concept"}
+    for concept, needed in NEED_IMAGES.items():
+        if concept in concepts:
+            return not {*needed} <= last
+    if any(word.startswith(HINTS) for word in words_of(prompt)):
+        return True
+    return _same_kind(_session(volumes, 0), _session(volumes, -1)) is None
+
+
+def _sizes(prompt: str) -> tuple[float, ...]:
+    """Volumes in mm³ that the numbers of a prompt mean; of a number without a unit, both that it can mean."""
+    words = words_of(prompt)
+    found: list[float] = []
+    for index, word in enumerate(words):
+        if NUMBER.fullmatch(word):
+            following = words[index + 1 : index + 3]
+            unit = following[-1] if following[:1] == [CUBIC] else "".join(following[:1])
+            cubed_mm = unit in CUBED_MM
+            millilitres = unit in ML or (following[:1] == [CUBIC] and not cubed_mm)
+            found += [float(word)] * (not millilitres) + [float(word) * MM3_IN_ML] * (not cubed_mm)
+    return tuple(dict.fromkeys(round(size, 3) for size in found))
