@@ -57,14 +57,23 @@ def vision(
 
 @app.command()
 def language(
-    out: OutOption, table: TableOption, minutes: MinutesOption = 25.0, threads: int = 1, preset: str = "compact"
+    out: OutOption,
+    table: TableOption,
+    minutes: MinutesOption = 25.0,
+    threads: int = 1,
+    preset: str = "compact",
+    begin: Annotated[Path | None, typer.Option("--from", help="Checkpoint folder that a new run begins from.")] = None,
+    rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-3,
+    focus: Annotated[float, typer.Option(help="How much more often hard tasks are drawn, 0 to 1.")] = 0.0,
+    seed: int = 1,
 ) -> None:
     """Trains the language model on prompts and target programs, and on the conditions of a vision network."""
     from vp_train.language.conditions import read_conditions
     from vp_train.language.training import LanguageRecipe, train_language
 
     conditions = read_conditions(table)
-    train_language(out, list(conditions), LanguageRecipe(preset=preset, minutes=minutes, threads=threads), conditions)
+    recipe = LanguageRecipe(preset=preset, minutes=minutes, threads=threads, learning_rate=rate, focus=focus, seed=seed)
+    train_language(out, list(conditions), recipe, conditions, begin)
 
 
 @app.command()
@@ -135,12 +144,15 @@ def evaluate_vision_command(
     samples: int = 16,
     mirrored: Annotated[bool, typer.Option(help="Average over the mirror image, for twice the time.")] = False,
     refined: Annotated[bool, typer.Option(help="Refine borders by the images' own intensities.")] = False,
+    recipe: Annotated[str | None, typer.Option(help="With which m learned lesions of many kinds.")] = None,
 ) -> None:
     """Judges the vision network on real scans and held-out heads, and writes its part of a checkpoint."""
     from vp_train.evaluation.run import evaluate_vision
 
     about = json.loads(run)
-    evaluate_vision(trained, validation, data, checkpoint, about, working_spacing, preset, samples, mirrored, refined)
+    evaluate_vision(
+        trained, validation, data, checkpoint, about, working_spacing, preset, samples, mirrored, refined, recipe
+    )
 
 
 @evaluate.command("language")

@@ -13,7 +13,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -24,20 +24,25 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch.nn import functional
 
+from vp_model.checkpoint import TOKENIZER_FILE
 from vp_model.language.config import PRESETS, LanguageConfig
 from vp_model.language.model import LanguageModel
 from vp_model.language.reading import marks, reading_of
 from vp_model.language.tokens import load_tokenizer, train_tokenizer
 from vp_train.language.fragments import code_fragments
+from vp_train.language.growth import begin_from, grown_tokenizer
 from vp_train.language.sequences import IGNORED, TokenSequence, to_batch, to_sequence
 from vp_train.tasks.context import Context, make_context
 from vp_train.tasks.registry import examples
 
 TOKENIZER_EXAMPLES = 20_000
+STATE_FILE = "language_state.pt"
 RECIPE_FILE = "language_recipe.json"
 LOG_EVERY = 50
 BUCKET_BATCHES = 12
 SAVE_SECONDS = 60
+RAREST, MEMORY = 0.15, 0.99
+"""Of `Focus`: smallest share of a task's examples that are taken; decay of its mean losses."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +58,37 @@ class LanguageRecipe:
     condition_weight: float = 1.0
     seed: int = 1
     threads: int = 1
+    focus: float = 0.0
+    """How much more often tasks are drawn that are not yet learned: 0 as the registry says, 1 nearly in proportion to
+    the loss."""
+
+
+@dataclass(eq=False)
+class Focus:
+    """The mean loss of each task, and from it how often an example of it is taken."""
+
+    strength: float
+    losses: dict[str, float] = field(default_factory=dict)
+
+    def takes(self, task: str, chance: random.Random) -> bool:
+        """Whether an example is taken: always of the task with the largest loss, of others the less the stronger."""
+        if not self.strength or task not in self.losses:
+            return True
+        share = (self.losses[task] / max(self.losses.values())) ** self.strength
+        return chance.random() < max(RAREST, share)
+
+    def learn(self, tasks: Sequence[str], losses: torch.Tensor) -> None:
+        """Takes note of the losses (b,) of a batch."""
+        for task, loss in zip(tasks, losses.tolist(), strict=True):
+            self.losses[task] = loss if task not in self.losses else self.losses[task] * MEMORY + loss * (1 - MEMORY)
 
 
 def train_language(
-    folder: Path, regions: Sequence[str], recipe: LanguageRecipe, table: Mapping[str, NDArray[np.float32]]
+    folder: Path,
+    regions: Sequence[str],
+    recipe: LanguageRecipe,
+    table: Mapping[str, NDArray[np.float32]],
+    begin: Path | None = None,
 ) -> None:
     """Trains α into `folder` (tokenizer.json, language.safetensors, language_curve.csv), or goes on from what is there.
 
@@ -65,18 +97,27 @@ def train_language(
     Args:
         regions: what the weights know: `left hippocampus`, `brainstem`…
         table: φ after SiLU of each region; regions without one teach no φ.
+        begin: checkpoint folder from which a new run begins.
+
+    Raises:
+        ValueError: α cannot begin from the checkpoint.
     """
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     folder.mkdir(parents=True, exist_ok=True)
     context = make_context(regions)
+    if begin is not None and not (folder / TOKENIZER_FILE).exists():
+        grown_tokenizer(begin, known_names(context)).save(str(folder / TOKENIZER_FILE))
     tokenizer = _tokenizer(folder, context, recipe)
     config = PRESETS[recipe.preset]
     model = LanguageModel(config, tokenizer.get_vocab_size())
+    if begin is not None and not (folder / STATE_FILE).exists():
+        begin_from(model, tokenizer, begin, known_names(context))
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.02)
     step, used = _resume(folder, model, optimizer)
     stopped = _stop_flag()
-    batches = _batches(tokenizer, context, recipe, recipe.seed + 1000 * (step + 1))
+    focus = Focus(recipe.focus)
+    batches = _batches(tokenizer, context, recipe, recipe.seed + 1000 * (step + 1), focus)
     start = saved = time.monotonic()
     budget = recipe.minutes * 60
     totals = np.zeros(3)
@@ -84,12 +125,17 @@ def train_language(
         rate = _rate(recipe, step, elapsed / budget)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        batch = to_batch(next(batches), tokenizer, table, config.condition_size)
+        tasks, sequences = zip(*next(batches), strict=True)
+        batch = to_batch(sequences, tokenizer, table, config.condition_size)
         hidden = model.decoder(input_ids=batch.ids).last_hidden_state
         # The vocabulary is wide and the state is long: only what is to be predicted is projected.
         asked = batch.targets != IGNORED
         logits, targets = model.vocabulary(hidden[asked]), batch.targets[asked]
-        code = functional.cross_entropy(logits, targets)
+        each = functional.cross_entropy(logits, targets, reduction="none")
+        code = each.mean()
+        if recipe.focus:
+            rows = asked.nonzero()[:, 0]
+            focus.learn(tasks, torch.zeros(len(tasks)).index_add_(0, rows, each.detach()))
         phi = functional.silu(model.condition(hidden[batch.condition_places[:, 0], batch.condition_places[:, 1]]))
         condition = functional.mse_loss(phi, batch.conditions) if len(phi) else torch.zeros(())
         loss = code + recipe.condition_weight * condition
@@ -130,7 +176,7 @@ def fit_conditions(
     α itself stays as it is: only the linear layer before the SiLU is replaced. A table that moved while the vision
     network trained on is taken over in a minute.
     """
-    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    tokenizer = load_tokenizer(folder / TOKENIZER_FILE)
     model = LanguageModel(config, tokenizer.get_vocab_size())
     model.load_state_dict(load_file(folder / "language.safetensors"))
     context = make_context(regions)
@@ -168,7 +214,7 @@ def _inverse_silu(values: torch.Tensor) -> torch.Tensor:
 
 
 def _tokenizer(folder: Path, context: Context, recipe: LanguageRecipe) -> Tokenizer:
-    path = folder / "tokenizer.json"
+    path = folder / TOKENIZER_FILE
     if not path.exists():
         learn_tokenizer(context, recipe.vocabulary, recipe.seed).save(str(path))
     return load_tokenizer(path)
@@ -190,17 +236,18 @@ def learn_tokenizer(context: Context, vocabulary: int, seed: int, count: int = T
 
 
 def _batches(
-    tokenizer: Tokenizer, context: Context, recipe: LanguageRecipe, seed: int
-) -> Iterator[list[TokenSequence]]:
-    """Batches without end, each of sequences of similar length, so that little is spent on padding."""
-    stream = examples(context, seed)
+    tokenizer: Tokenizer, context: Context, recipe: LanguageRecipe, seed: int, focus: Focus
+) -> Iterator[list[tuple[str, TokenSequence]]]:
+    """Batches without end of tasks and sequences, each of similar length, so that little is spent on padding."""
     chance = random.Random(seed)
+    stream = (example for example in examples(context, seed) if focus.takes(example.task, chance))
     known = known_names(context)
     while True:
         drawn = [
-            to_sequence(tokenizer, example, known, chance) for example in islice(stream, recipe.batch * BUCKET_BATCHES)
+            (example.task, to_sequence(tokenizer, example, known, chance))
+            for example in islice(stream, recipe.batch * BUCKET_BATCHES)
         ]
-        drawn.sort(key=lambda sequence: len(sequence.ids))
+        drawn.sort(key=lambda pair: len(pair[1].ids))
         order = list(range(BUCKET_BATCHES))
         chance.shuffle(order)
         for index in order:
@@ -219,7 +266,7 @@ def _rate(recipe: LanguageRecipe, step: int, share: float) -> float:
 
 
 def _resume(folder: Path, model: LanguageModel, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
-    path = folder / "language_state.pt"
+    path = folder / STATE_FILE
     if not path.exists():
         return 0, 0.0
     state = torch.load(path, weights_only=True)
@@ -230,8 +277,8 @@ def _resume(folder: Path, model: LanguageModel, optimizer: torch.optim.Optimizer
 
 def _save(folder: Path, model: LanguageModel, optimizer: torch.optim.Optimizer, step: int, seconds: float) -> None:
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "seconds": seconds}
-    torch.save(state, folder / "language_state.pt.part")
-    (folder / "language_state.pt.part").replace(folder / "language_state.pt")
+    torch.save(state, folder / f"{STATE_FILE}.part")
+    (folder / f"{STATE_FILE}.part").replace(folder / STATE_FILE)
     save_file(model.state_dict(), folder / "language.safetensors")
 
 
