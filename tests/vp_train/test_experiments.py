@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from vp_train.experiments import (
     specialists,
     zero_shot,
 )
-from vp_train.experiments.checkpoint import load_language
+from vp_train.experiments.checkpoint import load_language, named
 from vp_train.experiments.commands import EXPERIMENTS, settings_of
 from vp_train.experiments.document import HEADING, document
 from vp_train.experiments.fitting import draw_images, fit, read_fit
@@ -202,6 +203,77 @@ def test_of_all_experiments_one_without_data_does_not_keep_the_others(
     assert result.exit_code == 1
     assert (tmp_path / "language.md").is_file()
     assert "interaction: Name the folder of label maps" in result.output
+
+
+def series(monkeypatch: pytest.MonkeyPatch, broken: str = "") -> list[str]:
+    """Replaces the experiments by three quick ones, one of which judges a checkpoint; notes which ran."""
+    ran: list[str] = []
+
+    def quick(name: str, judged: dict[str, str]) -> Callable[[Any], Report]:
+        def run(_: Any) -> Report:
+            ran.append(name)
+            if name == broken:
+                raise RuntimeError("out of luck")
+            return Report(name, name.title(), "theirs", ("a",), (("1",),), (), judged, {})
+
+        return run
+
+    checkpoints = {"refusals": {"checkpoint": named()["checkpoint"]}}
+    some = {name: quick(name, checkpoints.get(name, {})) for name in ("language", "interaction", "refusals")}
+    monkeypatch.setattr("vp_train.experiments.commands.EXPERIMENTS", some)
+    return ran
+
+
+def test_a_series_goes_on_with_what_is_not_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["experiment", "all", "--out", str(tmp_path / "out"), "--data", str(tmp_path / "data")]
+    (tmp_path / "data").mkdir()
+    ran = series(monkeypatch)
+    assert RUNNER.invoke(app, command).exit_code == 0
+    result = RUNNER.invoke(app, command)
+    assert result.exit_code == 0 and "interaction: done with these settings" in result.output
+    assert ran == ["language", "interaction", "refusals"]
+    (tmp_path / "out/interaction.asked.json").unlink()  # as if it had been interrupted before its end
+    (tmp_path / "out/refusals.json").write_text("{")
+    RUNNER.invoke(app, command)
+    assert ran[3:] == ["interaction", "refusals"]
+    RUNNER.invoke(app, [*command, "--again"])
+    assert ran[5:] == ["language", "interaction", "refusals"]
+    (tmp_path / "data/further.nii.gz").write_bytes(b"1")
+    RUNNER.invoke(app, command)
+    assert ran[8:] == ["language", "interaction", "refusals"]
+
+
+def test_other_weights_or_settings_make_a_result_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["experiment", "all", "--out", str(tmp_path)]
+    ran = series(monkeypatch)
+    RUNNER.invoke(app, command)
+    monkeypatch.setattr("vp_train.experiments.progress.named", lambda folder=None: {"checkpoint": "another"})
+    RUNNER.invoke(app, command)
+    assert ran[3:] == ["refusals"]
+    before = settings_of("interaction", "small")
+    monkeypatch.setattr(
+        "vp_train.experiments.commands.settings_of",
+        lambda name, scale: {**before, "samples": 1} if name == "interaction" else settings_of(name, scale),
+    )
+    del ran[:]
+    RUNNER.invoke(app, command)
+    assert "interaction" in ran and "language" not in ran
+
+
+def test_an_experiment_that_breaks_is_reported_last_and_loses_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = series(monkeypatch, broken="interaction")
+    result = RUNNER.invoke(app, ["experiment", "all", "--out", str(tmp_path)])
+    assert result.exit_code == 1
+    assert ran == ["language", "interaction", "refusals"]
+    assert (tmp_path / "refusals.md").is_file()
+    assert "interaction: RuntimeError: out of luck" in result.output.splitlines()[-1]
+    assert "raise RuntimeError" in (tmp_path / "interaction.failure.txt").read_text()
+    ran = series(monkeypatch)
+    assert RUNNER.invoke(app, ["experiment", "all", "--out", str(tmp_path)]).exit_code == 0
+    assert ran == ["interaction"]
+    assert not (tmp_path / "interaction.failure.txt").exists()
 
 
 def test_a_fit_learns_and_depends_on_its_seed_alone() -> None:

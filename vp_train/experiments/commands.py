@@ -28,6 +28,9 @@ DocumentOption = Annotated[
     Path | None, typer.Option(help="Document whose results are written anew from all reports in `--out`.")
 ]
 ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads.")]
+AgainOption = Annotated[
+    bool, typer.Option("--again", help="With `all`: those too that are done with the same settings.")
+]
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,17 @@ class Given:
     checkpoint: Path | None
     others: dict[str, Path]
     prepared: Path | None
+
+    def asked(self, scale: str) -> dict[str, Any]:
+        """All that decides the result but the weights, as JSON holds it."""
+        from vp_train.experiments.progress import listing
+
+        folders = {"data": self.data, "scans": self.scans, "prepared": self.prepared, **self.others}
+        return {
+            "scale": scale,
+            "settings": self.settings,
+            "folders": {name: listing(folder) for name, folder in folders.items()},
+        }
 
     def subjects(self) -> tuple[list[Any], list[Any]]:
         """(training, held out)
@@ -176,13 +190,22 @@ def experiment(
     prepared: PreparedOption = None,
     document: DocumentOption = None,
     threads: ThreadsOption = None,
+    again: AgainOption = False,
 ) -> None:
-    """Runs an experiment and writes its table."""
+    """Runs an experiment and writes its table; `all` goes on after an interruption with those that are not done."""
     if name != "report":
         given = Given({}, data, out, scans, checkpoint, _folders(other or []), prepared)
-        failed = _run(tuple(EXPERIMENTS) if name == "all" else (name,), scale, given, threads)
+        if threads is not None:
+            import torch
+
+            torch.set_num_threads(threads)
+        if name == "all":
+            failed = _run_all(scale, given, again)
+        else:
+            failed = {}
+            _run(name, scale, replace(given, settings=settings_of(name, scale)))
     else:
-        failed = []
+        failed = {}
     if document is not None:
         from vp_train.experiments.document import document as write_document
 
@@ -190,43 +213,52 @@ def experiment(
         typer.echo(f"Wrote {document}." + (f" Without a report: {', '.join(missing)}." if missing else ""))
     elif name == "report":
         raise typer.BadParameter("Name the document to write with --document.")
+    for lacking, reason in failed.items():
+        typer.echo(f"{lacking}: {reason}", err=True)
     if failed:
         raise typer.Exit(1)
 
 
-def _run(names: tuple[str, ...], scale: str, given: Given, threads: int | None) -> list[str]:
-    """Runs experiments one after the other; of several, one that lacks its data does not keep the others.
+def _run_all(scale: str, given: Given, again: bool) -> dict[str, str]:
+    """Runs all experiments that are not done, one after the other; one that fails keeps none of the others.
 
     Returns:
-        Names of those that could not run.
+        Why, by the name of each that failed.
     """
-    import torch
+    from vp_train.experiments.progress import is_done, note_failure
 
+    failed: dict[str, str] = {}
+    for name in EXPERIMENTS:
+        held = replace(given, settings=settings_of(name, scale))
+        if not again and is_done(name, held.asked(scale), given.out, given.checkpoint):
+            typer.echo(f"{name}: done with these settings; --again runs it anew.")
+            continue
+        try:
+            _run(name, scale, held)
+        except (FileNotFoundError, typer.BadParameter) as problem:  # data that was not given
+            failed[name] = str(problem)
+        except Exception as problem:  # noqa: BLE001 (the boundary of an experiment: the others go on)
+            failed[name] = f"{type(problem).__name__}: {problem} ({note_failure(name, problem, given.out)})"
+    return failed
+
+
+def _run(name: str, scale: str, given: Given) -> None:
+    """Runs one experiment and writes its report."""
+    from vp_train.experiments.progress import begin, note_done
     from vp_train.experiments.report import write_report
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    failed = []
-    for name in names:
-        held = replace(given, settings=settings_of(name, scale))
-        started, computed = time.monotonic(), time.process_time()
-        try:
-            report = EXPERIMENTS[name](held)
-        except (FileNotFoundError, typer.BadParameter) as problem:
-            if len(names) == 1:
-                raise
-            typer.echo(f"{name}: {problem}", err=True)
-            failed.append(name)
-            continue
-        report = replace(
-            report,
-            settings={"scale": scale, **report.settings},
-            seconds=time.monotonic() - started,
-            cpu_seconds=time.process_time() - computed,
-        )
-        write_report(report, given.out)
-        typer.echo(report.markdown())
-    return failed
+    begin(name, given.out)
+    started, computed = time.monotonic(), time.process_time()
+    report = EXPERIMENTS[name](given)
+    report = replace(
+        report,
+        settings={"scale": scale, **report.settings},
+        seconds=time.monotonic() - started,
+        cpu_seconds=time.process_time() - computed,
+    )
+    write_report(report, given.out)
+    note_done(name, given.asked(scale), given.out)
+    typer.echo(report.markdown())
 
 
 def _folders(entries: list[str]) -> dict[str, Path]:
