@@ -13,6 +13,7 @@ from tests.vp_node.runs_support.studies import write_phantom
 from vp_model.outcome import Outcome
 from vp_node.compute import child
 from vp_node.compute.codec import MODEL_KINDS, RunJob, input_volumes, kind_for_model
+from vp_node.compute.kept import Kept
 from vp_node.studies.headers import read_header
 from vp_node.studies.kind import known_kinds
 from vp_node.studies.model import ChosenVolume, SourceVolume
@@ -42,7 +43,7 @@ def test_a_dry_run_and_a_run_tell_the_model_which_t1_has_contrast_agent(tmp_path
     told = [(item.name, item.kind) for item in input_volumes(chosen)]
     assert told == [("v1", "T1"), ("v2", "T1+C")]
     (tmp_path / "out").mkdir()
-    child._run(TestAgent(), RunJob("measure", chosen, tmp_path / "out").to_json(), lambda text: None)
+    child._run(TestAgent(), RunJob("measure", chosen, tmp_path / "out").to_json(), lambda text: None, Kept())
     outcome = Outcome.load(tmp_path / "out")
     assert [(item.name, item.kind) for item in outcome.transcript.volumes] == told
 

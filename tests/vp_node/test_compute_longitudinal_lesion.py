@@ -22,6 +22,7 @@ from vp_model.program.environment import ProgramEnvironment
 from vp_model.program.results import build_outcome
 from vp_node.compute import child
 from vp_node.compute.codec import RunJob
+from vp_node.compute.kept import Kept
 from vp_node.compute.longitudinal import DAYS_PER_YEAR
 from vp_node.config import AlignmentSection
 from vp_node.results import check_objects
@@ -64,7 +65,16 @@ class ProgramAgent:
 
     identity = ModelIdentity("program", "1", "ef" * 32)
 
-    def run(self, prompt: str, volumes: Sequence[Any], progress: Callable[..., None] | None = None) -> Outcome:
+    def sight(self, volumes: Sequence[Any]) -> None:
+        return None
+
+    def run(
+        self,
+        prompt: str,
+        volumes: Sequence[Any],
+        progress: Callable[..., None] | None = None,
+        sight: object | None = None,
+    ) -> Outcome:
         told = tuple(InputVolume(item.name, item.kind, item.visit.isoformat(), item.session) for item in volumes)
         images = {item.name: Image(item.features[0].numpy(), item.world) for item in volumes}
         environment = ProgramEnvironment(told, images, Bright(images), TARGETS)
@@ -126,7 +136,9 @@ def test_a_growing_lesion_has_its_diameter_at_both_dates_its_growth_and_one_iden
     assert [item.volume.visit for item in chosen] == [FIRST, SECOND]
     (tmp_path / "out").mkdir()
     still = AlignmentSection(within_sessions=False, across_sessions=False)
-    child._run(ProgramAgent(), RunJob("how has it grown?", chosen, tmp_path / "out", still).to_json(), lambda _: None)
+    child._run(
+        ProgramAgent(), RunJob("how has it grown?", chosen, tmp_path / "out", still).to_json(), lambda _: None, Kept()
+    )
     outcome = Outcome.load(tmp_path / "out")
 
     diameters = {item.visit: item for item in outcome.measurements if item.name == "plane diameter"}

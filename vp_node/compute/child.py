@@ -24,10 +24,14 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from vp_node.compute.confinement import confine
 from vp_node.compute.failure import FailureKind, place_of
+
+if TYPE_CHECKING:
+    from vp_node.compute.codec import RunJob
+    from vp_node.compute.kept import Kept, Prepared
 
 DEFAULT_AGENT = "vp_model.agent:Agent.load"
 
@@ -88,16 +92,23 @@ def _load_agent(arguments: argparse.Namespace) -> Any:
 
 
 def _serve(requests: queue.Queue[dict[str, Any]], send: Send, load: Callable[[], Any]) -> None:
+    from vp_node.compute.kept import KEPT_SECONDS, Kept
+
     agent: Any = None
+    kept = Kept()
     while True:
-        request = requests.get()
+        try:
+            request = requests.get(timeout=KEPT_SECONDS)
+        except queue.Empty:
+            kept.forget()
+            continue
         identifier = request["id"]
         try:
             if agent is None:
                 send({"id": identifier, "event": "progress", "message": "loading the model"})
                 agent = load()
             job = json.loads(Path(request["job"]).read_text(encoding="utf-8")) if request.get("job") else {}
-            answer = _JOBS[request["type"]](agent, job, partial(_progress, send, identifier))
+            answer = _JOBS[request["type"]](agent, job, partial(_progress, send, identifier), kept)
         except BaseException as error:  # noqa: BLE001 (the process's boundary: every failure is told to the parent)
             kind, message = describe(error)
             if agent is None and kind == "internal":
@@ -113,16 +124,31 @@ def _progress(send: Send, identifier: int, text: str) -> None:
     send({"id": identifier, "event": "progress", "message": text})
 
 
-def _run(agent: Any, data: dict[str, Any], progress: Callable[[str], None]) -> dict[str, Any]:
+def _run(agent: Any, data: dict[str, Any], progress: Callable[[str], None], kept: Kept) -> dict[str, Any]:
+    from vp_node.compute.alignment import bring_back
+    from vp_node.compute.codec import RunJob
+    from vp_node.compute.longitudinal import complete
+
+    job = RunJob.from_json(data)
+    prepared = kept.prepared(job, partial(_prepare, agent, progress))
+    progress("running the model")
+    aligned = prepared.aligned
+    outcome = agent.run(job.prompt, list(aligned.volumes), progress=progress, sight=prepared.sight)
+    outcome = complete(bring_back(outcome, list(prepared.volumes), aligned))
+    replace(outcome, warnings=(*job.notes, *outcome.warnings)).save(job.output)
+    return {"status": outcome.status}
+
+
+def _prepare(agent: Any, progress: Callable[[str], None], job: RunJob) -> Prepared:
+    """Decodes the volumes of a job and lays them on each other."""
     import torch
 
     from vp_model.volume import Volume
-    from vp_node.compute.alignment import align, bring_back
-    from vp_node.compute.codec import RunJob, kind_for_model
-    from vp_node.compute.longitudinal import complete
+    from vp_node.compute.alignment import align
+    from vp_node.compute.codec import kind_for_model
+    from vp_node.compute.kept import Prepared
     from vp_node.studies.pixels import load_voxels
 
-    job = RunJob.from_json(data)
     volumes = []
     for number, chosen in enumerate(job.volumes, 1):
         progress(f"decoding volume {number} of {len(job.volumes)}")
@@ -138,25 +164,21 @@ def _run(agent: Any, data: dict[str, Any], progress: Callable[[str], None]) -> d
             )
         )
     aligned = align(volumes, job.volumes, job.alignment, torch.get_num_threads(), progress)
-    progress("running the model")
-    outcome = agent.run(job.prompt, list(aligned.volumes), progress=progress)
-    outcome = complete(bring_back(outcome, volumes, aligned))
-    replace(outcome, warnings=(*job.notes, *outcome.warnings)).save(job.output)
-    return {"status": outcome.status}
+    return Prepared(volumes, aligned, agent.sight(list(aligned.volumes)))
 
 
-def _plan(agent: Any, data: dict[str, Any], progress: Callable[[str], None]) -> dict[str, Any]:
+def _plan(agent: Any, data: dict[str, Any], progress: Callable[[str], None], kept: Kept) -> dict[str, Any]:
     from vp_node.compute.codec import PlanJob
 
     job = PlanJob.from_json(data)
     return {"plan": asdict(agent.plan(job.prompt, list(job.volumes)))}
 
 
-def _identity(agent: Any, data: dict[str, Any], progress: Callable[[str], None]) -> dict[str, Any]:
+def _identity(agent: Any, data: dict[str, Any], progress: Callable[[str], None], kept: Kept) -> dict[str, Any]:
     return {"identity": asdict(agent.identity)}
 
 
-_JOBS: dict[str, Callable[[Any, dict[str, Any], Callable[[str], None]], dict[str, Any]]] = {
+_JOBS: dict[str, Callable[[Any, dict[str, Any], Callable[[str], None], Kept], dict[str, Any]]] = {
     "run": _run,
     "plan": _plan,
     "identity": _identity,

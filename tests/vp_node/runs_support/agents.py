@@ -46,7 +46,16 @@ class TestAgent:
     def plan(self, prompt: str, volumes: Sequence[InputVolume]) -> TestPlan:
         return TestPlan("answered", "", "segmentation", ("hippocampus",), f"# {len(volumes)} volumes")
 
-    def run(self, prompt: str, volumes: Sequence[Any], progress: Callable[..., None] | None = None) -> Outcome:
+    def sight(self, volumes: Sequence[Any]) -> None:
+        return None
+
+    def run(
+        self,
+        prompt: str,
+        volumes: Sequence[Any],
+        progress: Callable[..., None] | None = None,
+        sight: object | None = None,
+    ) -> Outcome:
         _misbehave(prompt)
         described = tuple(
             InputVolume(item.name, item.kind, item.visit.isoformat() if item.visit else "", item.session)
