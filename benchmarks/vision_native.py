@@ -2,7 +2,7 @@
 
     python -m benchmarks.vision_native [--samples 3] [--volumes 1,2,3,4,5] [--field 0.4] [--preset paper] [--threads 1]
                                        [--device cpu] [--training] [--recompute 0] [--reference isotropic,own]
-                                       [--json FILE]
+                                       [--json FILE] [--arithmetic]
 
 A sample is a field of view and, for each of n volumes, an acquisition with its spacings, drawn from the paper's Table 2
 (`vp_train/synthesis/scan_geometries.json`), filled with Gaussian noise. The same sample goes through m natively and
@@ -12,7 +12,8 @@ activations are computed again. Each measurement is a fresh process. The ratio i
 parentheses stands the mean of each sample's ratio, in which a sample counts as much whatever its size.
 
 `--reference` says where volumes of different geometries meet (`VisionConfig.reference`); several are measured on the
-same samples. Conformed volumes have one geometry, so that it does not matter there.
+same samples. Conformed volumes have one geometry, so that it does not matter there. `--arithmetic` counts what there is
+to multiply, which takes seconds at the full field of view.
 
 A CPU cannot do the paper's field of view for five volumes in training (an 80 GB GPU could not either): `--field` scales
 it along each axis. Spacings are as they are, so that the ratios are those of the full field but for what borders cost.
@@ -24,32 +25,42 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.measuring import Cost, in_a_process, measured
+
+if TYPE_CHECKING:
+    from vp_model.vision.config import VisionConfig
 
 Grid = tuple[tuple[int, int, int], tuple[float, float, float]]
 """Shape, and spacing in mm."""
 CONFORMED = "1 mm"
 
 
-def draw(chance: np.random.Generator, count: int, field: float) -> list[Grid]:
-    """Grids of the volumes of one sample."""
+def draw(chance: np.random.Generator, samples: int, count: int, field: float) -> list[list[Grid]]:
+    """Grids of the `count` volumes of each sample. Acquisitions come in shuffled rounds of the table, so that few
+    samples have them as often as many do: nine samples, each as often as any other.
+    """
     from vp_train.synthesis.scan_geometries import load_scan_geometries
 
     table = load_scan_geometries()
     deviation = table.deviation_mm
-    view = [field * (extent + chance.uniform(-deviation, deviation)) for extent in table.field_of_view_mm]
     rows = list(table.rows.values())
-    grids = []
-    for _ in range(count):
-        kind = rows[chance.integers(len(rows))]
-        plane = chance.uniform(*kind.in_plane)
-        thick = plane if kind.slices is None else chance.uniform(*kind.slices)
-        grids.append(_grid(view, [max(value, table.finest_mm) for value in (plane, plane, thick)]))
-    return grids
+    rounds = -(-samples * count // len(rows))
+    kinds = iter([rows[index] for _ in range(rounds) for index in chance.permutation(len(rows))])
+    found = []
+    for _ in range(samples):
+        view = [field * (extent + chance.uniform(-deviation, deviation)) for extent in table.field_of_view_mm]
+        grids = []
+        for _ in range(count):
+            kind = next(kinds)
+            plane = chance.uniform(*kind.in_plane)
+            thick = plane if kind.slices is None else chance.uniform(*kind.slices)
+            grids.append(_grid(view, [max(value, table.finest_mm) for value in (plane, plane, thick)]))
+        found.append(grids)
+    return found
 
 
 def conformed(grids: list[Grid]) -> list[Grid]:
@@ -62,6 +73,51 @@ def _grid(view: list[float], spacing: list[float]) -> Grid:
     w, h, d = (max(round(extent / step), 1) for extent, step in zip(view, spacing, strict=True))
     x, y, z = (float(step) for step in spacing)
     return (w, h, d), (x, y, z)
+
+
+def multiplications(grids: list[Grid], config: VisionConfig) -> float:
+    """Of one pass of m with one condition: those of the convolutions and of the interactions' linear layers."""
+    from vp_model.geometry import pooled_grid, reference_grid, same_geometry
+
+    placed = [(shape, np.diag([*spacing, 1.0])) for shape, spacing in grids]
+    for (shape, spacing), (_, world) in zip(grids, placed, strict=True):
+        world[:3, 3] = [-(size - 1) * step / 2 for size, step in zip(shape, spacing, strict=True)]
+    size, n, total = config.interaction_size, len(grids), 0.0
+    for level, width in enumerate(config.channels):
+        deepest = level == config.levels - 1
+        voxels = sum(float(np.prod(shape)) for shape, _ in placed)
+        inputs = config.channels[level - 1] if level else 1
+        total += voxels * 27 * inputs * width
+        total += 0 if deepest else voxels * 27 * (config.channels[level + 1] + width) * width
+        if level >= config.interaction_from:
+            own = config.reference == "own" and not same_geometry(placed)
+            shape = (
+                placed[0][0] if same_geometry(placed) else reference_grid(placed, config.reference == "isotropic")[0]
+            )
+            met = voxels if own else float(np.prod(shape)) * n
+            asking = 6 * size**2 + (2 * n * size if n > 1 else 0)
+            others = (n if own else 1) * (2 if n > 1 else 1) * size**2
+            met = met * (asking + others) + (voxels if own else met) * width * size
+            total += (met + voxels * (width**2 + width * size)) * (1 if deepest else 2)
+        placed = [pooled_grid(shape, world) for shape, world in placed]
+    return total
+
+
+def arithmetic(count: int, samples: list[list[Grid]], config: VisionConfig, references: list[str]) -> str:
+    """One line of the table of multiplications: how many times more the conformed volumes take."""
+    cells = [str(count)]
+    voxels = [
+        [sum(float(np.prod(shape)) for shape, _ in grids) for grids in form]
+        for form in (map(conformed, samples), samples)
+    ]
+    pairs = [voxels]
+    for reference in references:
+        there = replace(config, reference=reference)  # type: ignore[arg-type]
+        pairs.append([[multiplications(grids, there) for grids in form] for form in (map(conformed, samples), samples)])
+    for iso, native in pairs:
+        ratios = np.array(iso) / np.array(native)
+        cells.append(f"**{sum(iso) / sum(native):.2f}×** ({ratios.mean():.1f})")
+    return "| " + " | ".join(cells) + " |"
 
 
 def measure(task: dict[str, Any]) -> Cost:
@@ -141,11 +197,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--reference", default="isotropic", help="of isotropic, axis and own, with commas between")
     parser.add_argument("--recompute", type=int, default=0)
     parser.add_argument("--training", action="store_true")
+    parser.add_argument("--arithmetic", action="store_true", help="count multiplications, and measure nothing")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="where to write the numbers too")
     chosen = parser.parse_args(arguments)
     options = {name: getattr(chosen, name) for name in ("preset", "threads", "device", "recompute")}
     references = chosen.reference.split(",")
+    if chosen.arithmetic:
+        from vp_model.vision.config import preset
+
+        print(f"| n | voxels | {' | '.join(f'multiplications, {reference}' for reference in references)} |")
+        print("|---" * (2 + len(references)) + "|")
+        for count in map(int, chosen.volumes.split(",")):
+            samples = draw(np.random.default_rng((chosen.seed, count)), chosen.samples, count, chosen.field)
+            print(arithmetic(count, samples, preset(chosen.preset), references), flush=True)
+        return
     print(f"{chosen.preset}, {chosen.samples} samples, field of view × {chosen.field:g}: native / 1 mm: ratio\n")
     print(
         "| n | reference | voxels, 1 mm : native | CPU seconds | seconds | peak, GB | training: CPU seconds | "
@@ -155,7 +221,7 @@ def main(arguments: list[str] | None = None) -> None:
     numbers: dict[str, Any] = {}
     for count in map(int, chosen.volumes.split(",")):
         chance = np.random.default_rng((chosen.seed, count))
-        samples = [draw(chance, count, chosen.field) for _ in range(chosen.samples)]
+        samples = draw(chance, chosen.samples, count, chosen.field)
         native, iso = (
             sum(float(np.prod(shape)) for grids in samples for shape, _ in form(grids)) for form in (list, conformed)
         )
