@@ -31,3 +31,19 @@ def test_weight_gradient_in_bfloat16_does_not_depend_on_what_lay_in_memory(first
         (gradient,) = torch.autograd.grad(found, layer.weight, wanted.bfloat16())
         assert found.shape == wanted.shape
         assert float((gradient - exact).abs().max() / exact.abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 1), (5, 6, 7), (12, 11, 10)])
+@pytest.mark.parametrize("padding", [(1, 1, 1), (0, 1, 1)])
+@pytest.mark.parametrize("inputs", [1, 16])
+def test_without_gradients_a_convolution_of_any_size_gives_what_it_gives_with_them(
+    inputs: int, padding: tuple[int, int, int], shape: tuple[int, int, int]
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    layer = Convolution(inputs, 16)
+    x = torch.randn(1, inputs, shape[0] + 2 * (1 - padding[0]), *shape[1:], generator=generator)
+    expected = functional.conv3d(x, layer.weight, layer.bias, padding=padding)
+    with torch.inference_mode():
+        found = layer.padded(x, padding)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    assert found.is_contiguous(memory_format=torch.channels_last_3d) or inputs > 1

@@ -39,11 +39,8 @@ class Convolution(nn.Conv3d):
             x = x[:, 0].unsqueeze(-1).movedim(-1, 1)
         if x.device.type != "cpu" or x.dtype != torch.float32:
             return self._convolved(x, padding)
-        if (
-            not torch.is_grad_enabled()
-            and not torch.is_autocast_enabled("cpu")
-            and torch.backends.mkldnn.is_available()
-        ):
+        plain = not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling())
+        if plain and torch.backends.mkldnn.is_available():  # a compiler cannot trace this operator, and picks its own
             once = (1,) * 3
             return torch.mkldnn_convolution(x, self.weight, self.bias, tuple(padding), once, once, 1)
         small = x[0, :, :, :, 0].numel() <= SMALLEST_FAST and x[0, 0].numel() >= WORTHWHILE_VOXELS
