@@ -15,7 +15,7 @@ from vp_train.prompts.naming import plural, written
 from vp_train.prompts.noise import mistyped, with_noise
 from vp_train.prompts.surroundings import surrounded
 
-FILES = ("slots.json", "frames.json", "sides.json", "surroundings.json", "selections.json")
+FILES = ("slots.json", "frames.json", "sides.json", "surroundings.json", "selections.json", "parts.json")
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -41,6 +41,7 @@ def test_held_out_templates_are_never_trained_on(task: str) -> None:
 def test_every_slot_of_a_template_has_synonyms_or_comes_from_its_task(task: str, held_out: bool) -> None:
     from_tasks = {"roi", "other", "whole", "bilateral", "axis", "adjective", "stretched", "kind", "margin"}
     from_tasks |= {"nonsense", "condition", "mash", "pathology", "place", "bright", "statistic", "when", "plane"}
+    from_tasks |= {"part", "rest"}
     for texts in phrases(task, held_out).values():
         for text in texts:
             assert set(SLOT.findall(text)) <= {*slots(), *from_tasks}, text

@@ -106,14 +106,14 @@ def test_programs_of_described_lesions_are_valid_and_answer_after_the_encoding(h
         if example is None:
             continue
         assert example.prompt.strip()
-        assert len(example.targets) == 1
+        assert len(example.targets) == 1 or example.meant
         known = initial_known(example.scene.volumes, targets)
         inspection = inspect_program(example.program + "".join(example.later), known, targets)
         tasks.add(inspection.task)
         if example.later:
             assert "print(features)" in example.program
             assert example.later[0].startswith("answer(")
-        else:
+        elif not example.meant:
             (name, _), *rest = inspection.structures
             assert not rest
             assert name in (example.targets[0].structure, *example.targets[0].components)
@@ -149,7 +149,7 @@ def test_programs_of_described_lesions_run_and_give_what_is_known() -> None:
     for seed in range(120):
         chance = random.Random(seed)
         example = described_example(CONTEXT, scene(chance, chance.choice((1, 1, 2))), chance)
-        if example is None:
+        if example is None or example.meant:  # those that compare parts have tests of their own
             continue
         environment = ProgramEnvironment(VOLUMES, images, vision, region_targets(load_ontology(), REGIONS))
         for code in (example.program, *example.later):
@@ -185,5 +185,5 @@ def test_a_question_does_not_give_its_answer_away(seed: int) -> None:
 
 def test_a_scene_without_lesions_has_no_described_task() -> None:
     assert described_example(CONTEXT, Scene(VOLUMES), random.Random(1)) is None
-    assert len(DESCRIBED_TASKS) == 7
+    assert len(DESCRIBED_TASKS) == 8
     assert isinstance(CONTEXT, Context)

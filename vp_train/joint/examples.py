@@ -127,7 +127,8 @@ def build_example(
     read = initial_text(example.prompt, example.scene.volumes, known, chance)
     names = example.scene.names
     steps: list[Step] = []
-    segmented: dict[tuple[int, ...], list[tuple[str, tuple[int, ...]]]] = {}
+    segmented: dict[tuple[int, ...], list[_Asked]] = {}
+    meant = iter(example.meant)
     markers = 0
     for code, found in zip(codes, calls, strict=True):
         encodings = []
@@ -137,7 +138,7 @@ def build_example(
             if call.operation == "encode":
                 encodings.append(Encoding(volumes, numbers))
             else:
-                segmented.setdefault(volumes, []).append((call.region, numbers))
+                segmented.setdefault(volumes, []).append(_Asked(call.region, numbers, next(meant, example.targets)))
         markers += marker_count(code)
         ending = NEXT if len(steps) + 1 < len(codes) else END
         # Tokens never cross a line: at inference the grammar is made anew for each.
@@ -159,10 +160,20 @@ def _asked_about(example: Example, calls: Sequence[Call]) -> list[str | Lesion]:
     return [*regions, *example.targets]
 
 
-def _pass(truth: _Truth, volumes: tuple[int, ...], calls: Sequence[tuple[str, tuple[int, ...]]]) -> Pass:
-    regions = tuple(region for region, _ in calls)
-    targets = tuple(torch.stack([truth.target(volume, region) for region in regions]) for volume in volumes)
-    return Pass(volumes, tuple(numbers for _, numbers in calls), regions, targets)
+@dataclass(frozen=True)
+class _Asked:
+    """A call of `segment`: its markers, counted over all steps, and the lesions of the example that it means."""
+
+    region: str
+    markers: tuple[int, ...]
+    lesions: tuple[Lesion, ...]
+
+
+def _pass(truth: _Truth, volumes: tuple[int, ...], calls: Sequence[_Asked]) -> Pass:
+    targets = tuple(
+        torch.stack([truth.target(volume, call.region, call.lesions) for call in calls]) for volume in volumes
+    )
+    return Pass(volumes, tuple(call.markers for call in calls), tuple(call.region for call in calls), targets)
 
 
 def identifier(tokenizer: Tokenizer, token: str) -> int:
@@ -188,9 +199,8 @@ class _Truth:
     def names(self) -> tuple[str, ...]:
         return self.study.scene.names
 
-    def target(self, index: int, region: str) -> torch.Tensor:
-        """(w, h, d): where the program means the lesions of the example, those alone or their component."""
-        lesions = self.example.targets
+    def target(self, index: int, region: str, lesions: tuple[Lesion, ...]) -> torch.Tensor:
+        """(w, h, d): where the program means lesions of the example, those alone or their component."""
         if any(lesion.structure == region for lesion in lesions):
             return self.study.lesion_target(index, lesions)
         if any(region in lesion.components for lesion in lesions):
@@ -200,7 +210,10 @@ class _Truth:
     def segment(
         self, name: str, volumes: Sequence[str], modulations: NDArray[np.float32]
     ) -> Mapping[str, NDArray[np.float32]]:
-        return {volume: self.target(self.names.index(volume), name).float().cpu().numpy() for volume in volumes}
+        lesions = self.example.targets
+        return {
+            volume: self.target(self.names.index(volume), name, lesions).float().cpu().numpy() for volume in volumes
+        }
 
     def encode(self, volumes: Sequence[str], modulations: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.zeros((len(volumes), 1), np.float32)

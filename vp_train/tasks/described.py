@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from vp_train.tasks.context import Asked, Context
 from vp_train.tasks.descriptions import CT_WORDS, component_words, describe
+from vp_train.tasks.parts import parts_compared
 from vp_train.tasks.scene import Example, Lesion, Scene, lines, matching
 
 DescribedTask = Callable[[Context, Scene, random.Random], Example | None]
@@ -110,6 +111,7 @@ def enhancement_from_encoding(context: Context, scene: Scene, chance: random.Ran
 DESCRIBED_TASKS: tuple[tuple[DescribedTask, float], ...] = (
     (one_lesion, 10),
     (one_component, 5),
+    (parts_compared, 4),
     (signal_from_encoding, 5),
     (location_from_encoding, 5),
     (territory_from_encoding, 3),

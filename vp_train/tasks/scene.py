@@ -256,6 +256,8 @@ class Example:
     """Programs of the steps after the first: each is written when the one before has given its feedback."""
     targets: tuple[Lesion, ...] = ()
     """The lesions that the prompt means, where it singles out some of those that the images show."""
+    meant: tuple[tuple[Lesion, ...], ...] = ()
+    """Of each call of `segment`, in order, the lesions among the targets that it means; empty where each means all."""
 
 
 def lines(*parts: str | Sequence[str]) -> str:
