@@ -24,6 +24,7 @@ from vp_train.training.examples import draw_example
 from vp_train.training.loss import segmentation_loss, soft_dice, whole_map_loss
 from vp_train.training.recipe import LesionDrawing, Recipe, Scale, bundled_recipe, read_recipe
 from vp_train.training.vision import (
+    NEW_SPREAD,
     Learner,
     averaged,
     begin_from,
@@ -260,7 +261,20 @@ def test_a_learner_of_further_pathologies_keeps_the_conditions_of_those_that_it_
     known = len(first.table.names)
     assert second.table.names == (*first.table.names, *PATHOLOGIES)
     assert torch.equal(second.table.vectors[:known], first.table.vectors)
-    assert float(second.table.vectors[known:].detach().abs().min()) > 0
+    new, like = second.table.vectors[known:].detach(), first.table.vectors[known - 1].detach()
+    assert first.table.names[known - 1] == "white matter lesion"
+    assert float((new - like).std()) == pytest.approx(NEW_SPREAD, abs=0.2), "near white matter lesions, but apart"
+
+
+def test_conditions_of_new_pathologies_learn_while_those_that_were_learned_stay() -> None:
+    subject, anatomy = head_and_anatomy()
+    recipe = replace(LESIONED, table_learns=False)
+    learner = new_learner(recipe)
+    before = learner.table.vectors.detach().clone()
+    train_step(learner, [subject], recipe, anatomies={subject.name: anatomy})
+    known = len(before) - len(PATHOLOGIES)
+    assert torch.equal(learner.table.vectors[:known], before[:known])
+    assert bool((learner.table.vectors[known:] != before[known:]).any(dim=1).all())
 
 
 def test_training_with_lesions_learns_them(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class Chance:
 
     def choice(self, weights: Sequence[float]) -> int:
         """An index, as often as its weight says."""
-        return int(torch.multinomial(torch.tensor(weights), 1, generator=self.generator))
+        return int(torch.multinomial(torch.tensor(weights, dtype=torch.float32), 1, generator=self.generator))
 
     def uniform(self, low: float, high: float, *size: int) -> torch.Tensor:
         return low + (high - low) * torch.rand(*size, generator=self.generator)

@@ -35,6 +35,8 @@ from vp_train.training.examples import SEED_STRIDE, draw_example
 from vp_train.training.loss import segmentation_loss, whole_map_loss
 from vp_train.training.recipe import Recipe, Scale
 
+NEW_SPREAD = 0.7
+"""Deviation of the conditions of new regions about that of white matter lesions."""
 STATE = "state.pt"
 STOP = "stop"
 TABLE_FILE = "condition_table.safetensors"
@@ -76,7 +78,8 @@ def new_learner(recipe: Recipe) -> Learner:
 def begin_from(learner: Learner, folder: Path) -> None:
     """Give a new learner what the weights of an export or checkpoint folder hold, also where its layers are of another
     width: channels that both have are copied, channels that only the new one has start as they were drawn but are not
-    yet read by the copied ones, and channels that it has no more are left out.
+    yet read by the copied ones, and channels that it has no more are left out. Regions that the folder does not know
+    begin near white matter lesions: m then says something of them from the first step on.
 
     Raises:
         FileNotFoundError: the folder lacks `vision.safetensors` or `condition_table.safetensors`.
@@ -92,9 +95,12 @@ def begin_from(learner: Learner, folder: Path) -> None:
                     copy_overlap(weights[name][-1:], parameter[-1:])
                 else:
                     copy_overlap(weights[name], parameter)
+        like = vectors.get(load_labels().names[load_labels().lesion])
         for index, name in enumerate(learner.table.names):
             if name in vectors:
                 learner.table.vectors[index] = vectors[name]
+            elif like is not None:
+                learner.table.vectors[index] = like + NEW_SPREAD * learner.table.vectors[index]
     learner.average = {name: value.detach().clone() for name, value in learner.parameters().items()}
 
 
@@ -122,7 +128,7 @@ def train_step(
     images, scale = example or draw_example(subjects, recipe, learner.step, anatomies)
     for group in learner.optimizer.param_groups:
         group["lr"] = recipe.rate_at(learner.step)
-    learner.table.requires_grad_(recipe.table_learns)
+    learner.table.requires_grad_(recipe.table_learns or bool(recipe.pathologies))
     phi = learner.table(len(images))
     if recipe.condition_noise:
         chance = Chance.seeded(recipe.seed * SEED_STRIDE - 1 - learner.step)
@@ -141,7 +147,11 @@ def train_step(
     parameters = learner.parameters()
     norm = torch.nn.utils.clip_grad_norm_(list(parameters.values()), recipe.clip)
     if bool(torch.isfinite(norm)):
+        known = 0 if recipe.table_learns else len(learner.table.names) - len(recipe.pathologies)
+        kept = learner.table.vectors[:known].detach().clone()
         learner.optimizer.step()
+        with torch.no_grad():
+            learner.table.vectors[:known] = kept
     learner.step += 1
     decay = min(recipe.averaging, learner.step / (learner.step + 20))
     with torch.no_grad():
