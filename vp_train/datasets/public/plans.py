@@ -160,6 +160,8 @@ def plan_prepared(
     regions = frozenset.intersection(*(truth.regions(session) for session in sessions))
     lesions, lesioned = _known_lesions(truth, numbers, sessions[-1]), None
     healthy = sum(lesion.volume_mm3 for lesion in lesions) <= HEALTHY_MM3
+    scale = abs(float(np.linalg.det(pose.matrix[:3, :3])))
+    lesions = tuple(replace(lesion, volume_mm3=lesion.volume_mm3 * scale) for lesion in lesions)
     if len(sessions) == 1 and healthy and chance.happens(settings.lesioned):
         lesioned = draw_lesioned(case, truth.images(sessions[0]), pose, settings.kinds, chance, device, cache)
     if lesioned is not None:
