@@ -137,6 +137,33 @@ def test_what_the_study_lacks_makes_a_line_impossible() -> None:
     assert held("did the signal of the brainstem change").impossible(CHANGE[1], CHANGE[:1]) == ""
 
 
+def test_where_a_disease_is_named_no_other_is_segmented() -> None:
+    rules = Held("how large is the glioma", TWO_VISITS, KNOWN | {"glioma", "edema"})
+    line = 'roi = segment("{}", v1<MOD>)'
+    assert rules.agrees(line.format("glioma"), [])
+    assert rules.mended(line.format("edema"), []) == (line.format("glioma"),)
+    assert rules.agrees('roi_half = segment("left cerebral white matter", v1<MOD>)', []), "anatomy says where"
+
+
+def test_a_program_that_segments_nothing_that_is_asked_for_goes_on() -> None:
+    rules = Held("how large is the glioma", TWO_VISITS, KNOWN | {"glioma"})
+    assert not rules.may_end(['roi = segment("left thalamus", v1<MOD>)'])
+
+
+def test_intensities_are_read_from_an_image_of_the_sequence_type_that_is_named() -> None:
+    rules, before = held("signal of the brainstem on the t2"), ['task("signal intensity")']
+    line = "inside = mean_intensity(roi, {0}) + sd_intensity(roi, {0})"
+    assert rules.agrees(line.format("v3"), before)
+    assert rules.mended(line.format("v4"), before) == (line.format("v3"),)
+    assert held("signal of the brainstem").agrees(line.format("v4"), before)
+
+
+def test_a_disease_whose_name_begins_with_a_structure_asks_for_nothing() -> None:
+    assert [item.name for item in asked_structures("hippocampal sclerosis: volume of the thalamus", KNOWN)] == [
+        "thalamus"
+    ]
+
+
 def test_nothing_is_done_twice() -> None:
     assert not held("remove the brain").agrees("save(remove(v1, roi))", ["save(remove(v1, roi))"])
     assert held("remove the brain").agrees("save(remove(v2, roi))", ["save(remove(v1, roi))"])

@@ -16,6 +16,8 @@ BESIDE = frozenset({"side", "sides", "sided", "hand", "handed", "hemispheric"})
 """Words between a side and what it is the side of: `left-sided caudate`."""
 OF = frozenset({"of", "on", "in", "within", "at", "from"})
 """Words that join a structure and its side: `caudate on the left`."""
+HISTORY = frozenset({"sclerosis", "signs", "ataxia", "syndrome", "epilepsy", "palsy"})
+"""Words that make a structure's name the beginning of a disease's, which prompts tell of a patient."""
 NEED_NO_PART = frozenset({"brain"})
 """What prompts also name to say where (`in the brain`), or as a part of another name (`brain images`)."""
 MOST_DROPPED = 5
@@ -45,7 +47,8 @@ def asked_structures(prompt: str, known: Collection[str]) -> tuple[Asked, ...]:
     mentions = read_all(IN_BRACKETS.sub(r" on the \1 ", prompt))
     found: list[tuple[int, str]] = []
     for index, mention in enumerate(mentions):
-        if mention.sort == "structure" and not _hemisphere(mention, known):
+        following = mentions[index + 1].words[0] if index + 1 < len(mentions) else ""
+        if mention.sort == "structure" and not _hemisphere(mention, known) and following not in HISTORY:
             name = ontology.meant(mention.name, " ".join(mention.words), known)
             if name is not None:
                 found.append((index, name))
@@ -108,7 +111,8 @@ def readings_of(asked: Reading) -> tuple[Reading, ...]:
     found: list[Reading] = []
     for count in range(len(extra) + 1):
         for dropped in combinations(extra, count):
-            found.append(tuple(item for index, item in enumerate(asked) if index not in dropped))
+            if len(dropped) < len(asked) or not asked:
+                found.append(tuple(item for index, item in enumerate(asked) if index not in dropped))
     return tuple(found)
 
 

@@ -12,13 +12,15 @@ from collections.abc import Collection, Sequence
 
 from vp_model.language.asked import (
     NUMBERED_NAME,
+    SEGMENTED,
     asked_structures,
     fits,
     readings_of,
     regions_of,
     segmented_in,
 )
-from vp_model.language.reading import CONTRAST, FOREIGN, STRANGE, UNLEARNED, read_all, reading_of, words_of
+from vp_model.language.reading import CONTRAST, FOREIGN, STRANGE, UNLEARNED, asked_for, read_all, reading_of, words_of
+from vp_model.ontology import load_ontology
 from vp_model.outcome import InputVolume
 
 MARKS = frozenset({UNLEARNED, FOREIGN, STRANGE})
@@ -42,6 +44,11 @@ VISIT = re.compile(r'(?P<call>\bvisit\(")(?P<date>[^"]+)(?="\))')
 DATE = re.compile(r"\d{4}-\d\d-\d\d")
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 READ_FROM = re.compile(r"(?P<call>\bmean_intensity\((?:[^()]|\([^()]*(?:\([^()]*\))?\))*, )(?P<volume>v\d+)(?=\))")
+INTENSITY_OF = re.compile(
+    r"(?P<call>\b(?:mean|sd|median|min|max)_intensity\((?:[^()]|\([^()]*(?:\([^()]*\))?\))*, )(?P<volume>v\d+)(?=\))"
+)
+OF_ONE_IMAGE = frozenset({'task("intensity analysis")', 'task("intensity comparison")', 'task("signal intensity")'})
+"""Tasks that read intensities of one image."""
 LOOKED_AT = re.compile(r"\w+(?=<MOD>)")
 MISSING_IMAGE, UNKNOWN_STRUCTURE = 'refuse("missing image")', 'refuse("unknown structure")'
 ENHANCEMENT, INTENSITY_CHANGE = 'task("enhancement")', 'task("intensity change")'
@@ -61,14 +68,19 @@ class Held:
             known: names of the structures that can be asked for, without sides.
         """
         self._volumes = tuple(volumes)
-        self._readings = readings_of(asked_structures(prompt, known))
+        asked = asked_structures(prompt, known)
+        structures = load_ontology().structures
+        self._readings = readings_of(asked)
+        self._diseases = tuple(dict.fromkeys(item.name for item in asked if structures[item.name].kind == "pathology"))
         mentions = read_all(prompt)
         # A longer word that nobody knows may be a structure's name with slips in it, which α may have understood.
         self._complete = not any(
             mention.sort == "strange" and len(mention.words[0]) > LONGEST_SLIP for mention in mentions
         )
-        outline = reading_of(prompt, known, frozenset(volume.kind for volume in volumes)).outline
-        self._unknown = any(mark in outline for mark in MARKS) or not self._readings[-1]
+        kinds = frozenset(volume.kind for volume in volumes)
+        reading = reading_of(prompt, known, kinds)
+        self._named_kind = tuple(volume for volume in volumes if asked_for(volume.kind, reading.kinds, kinds))
+        self._unknown = any(mark in reading.outline for mark in MARKS) or not self._readings[-1]
         self._may_miss = _may_miss(prompt, volumes)
         self._sizes = _sizes(prompt)
         self._dates = tuple(dict.fromkeys(DATE.findall(prompt)))
@@ -79,6 +91,8 @@ class Held:
         return (
             self._right_region([*before, line])
             and not self._single_of_several(statement, before)
+            and self._right_pathology(statement)
+            and self._right_kind(statement, before)
             and self._right_size(statement)
             and self._right_date(statement)
             and self._right_image(statement, before)
@@ -105,6 +119,11 @@ class Held:
         statement = line.strip()
         if not self._right_image(statement, before) and (image := self._image(statement, before)):
             found.append(READ_FROM.sub(rf"\g<call>{image}", line))
+        if not self._right_kind(statement, before):
+            kind = next(volume.name for volume in _session(self._named_kind, -1))
+            found.append(INTENSITY_OF.sub(rf"\g<call>{kind}", line))
+        if not self._right_pathology(statement):
+            found += [SEGMENTED.sub(rf'\g<name> = segment("{name}"', line) for name in self._diseases]
         if self._single_of_several(statement, before):
             name, _, rest = line.partition(" = ")
             found += [f"{SINGLE[name]} = {rest}"]
@@ -127,6 +146,21 @@ class Held:
         if not segmented or not self._complete or len(self._readings) != 1 or segmented_in(before):
             return False
         return len({item.name for item in self._readings[0]}) > 1 and segmented[0][0] in SINGLE
+
+    def _right_pathology(self, statement: str) -> bool:
+        """Where a known disease is named, no other is segmented."""
+        segmented = segmented_in([statement])
+        if not segmented or not self._complete or not self._diseases:
+            return True
+        region = load_ontology().structures.get(segmented[0][1])
+        return region is None or region.kind != "pathology" or region.name in self._diseases
+
+    def _right_kind(self, statement: str, before: Sequence[str]) -> bool:
+        """Intensities of a session are read from an image of the sequence type that the prompt names."""
+        if not self._named_kind or not before or before[0] not in OF_ONE_IMAGE:
+            return True
+        read = {found["volume"] for found in INTENSITY_OF.finditer(statement)}
+        return read <= {volume.name for volume in self._named_kind}
 
     def _right_size(self, statement: str) -> bool:
         found = SIZE.search(statement)
