@@ -53,7 +53,7 @@ class Recipe:
             weighs one that is averaged over them.
         condition_noise: standard deviation of what is added to φ, so that m bears what a language model emits instead.
         lesions: of many kinds, drawn into the label maps; None: only the white matter lesions of every scene.
-        table_learns: whether the conditions of the label maps' targets still change; off once a language model has learned
+        table_learns: whether conditions of the label maps' targets still change; off once a language model has learned
             them. Those of `lesions` always learn.
     """
 
