@@ -391,5 +391,11 @@ def test_studies_with_lesions_are_asked_about_them_and_answered_from_encodings()
     assert all(bool(torch.isfinite(model(example).total)) for example in (encoded, shown))
 
 
+def test_a_recipe_may_learn_a_few_structures_alone() -> None:
+    few = replace(joint_runs.RECIPE, structures=("hippocampus", "brainstem"))
+    assert learned_regions(few) == ("left hippocampus", "right hippocampus", "brainstem")
+    assert recipe_from_dict(json.loads(json.dumps(few.as_dict()))) == few
+
+
 def test_what_is_never_drawn_is_not_promised() -> None:
     assert "white matter lesion" not in learned_regions(joint_runs.RECIPE)

@@ -120,8 +120,14 @@ def learned_regions(recipe: JointRecipe) -> tuple[str, ...]:
         kinds = []
     ontology = load_ontology().structures
     components = [part.name for kind in kinds for part in kind.parts if part.name in ontology]
-    found = dict.fromkeys((*load_labels().targets, *(kind.structure for kind in kinds), *components))
+    structures = [name for name in load_labels().targets if not recipe.structures or _plain(name) in recipe.structures]
+    found = dict.fromkeys((*structures, *(kind.structure for kind in kinds), *components))
     return tuple(name for name in found if kinds or name != LESION_OF_LABELS)
+
+
+def _plain(region: str) -> str:
+    """A region's name without its side."""
+    return region.removeprefix("left ").removeprefix("right ")
 
 
 def draw_task(context: Context, scene: Scene, described: float, chance: random.Random) -> Example:

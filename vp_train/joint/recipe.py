@@ -38,6 +38,7 @@ class JointRecipe:
         bf16: autocast to bfloat16 where the device is a GPU that has it.
         study: what is drawn.
         prepared_share: of the examples, those made of prepared real images, where a run has any.
+        structures: of the label maps, those that are learned and asked for, without sides; all where empty.
     """
 
     name: str
@@ -60,6 +61,7 @@ class JointRecipe:
     bf16: bool
     study: StudySettings
     prepared_share: float = 0.5
+    structures: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.validate_every % self.accumulation:
@@ -79,6 +81,7 @@ class JointRecipe:
 
 def recipe_from_dict(values: Mapping[str, Any]) -> JointRecipe:
     """The recipe that `as_dict` wrote; what the study's settings leave out is as by default."""
+    values = _with_tuples(values)
     study = _with_tuples(values["study"])
     study["distortions"] = Distortions(**_with_tuples(study.get("distortions", {})))
     return JointRecipe(**{**values, "study": StudySettings(**study)})
