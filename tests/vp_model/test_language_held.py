@@ -33,6 +33,9 @@ TWO_VISITS = (
         ("thalamus left caudate", [BOTH, BOTH]),
         ("is the left one larger: hippocampus", [BOTH]),
         ("both hippocampi", [BOTH]),
+        ("left (L) caudate; thalamus of the right hemisphere", [{"left"}, {"right"}]),
+        ("caudate (l); right putamen", [{"left"}, {"right"}]),
+        ("left caudate + left and right putamen", [{"left"}, BOTH]),
     ],
 )
 def test_a_side_belongs_to_the_structure_beside_it_or_where_that_is_open_to_none(
@@ -68,6 +71,21 @@ def test_a_program_ends_only_when_it_has_come_to_all_that_is_asked_for() -> None
     assert rules.may_end([*lines, 'roi_2 = segment("brainstem", v1<MOD>)'])
     assert held("volume of the left hippocampus in the brain").may_end(lines)
     assert held("known white matter lesions: volume of the left hippocampus").may_end(lines)
+
+
+def test_a_structure_without_a_side_is_segmented_on_both() -> None:
+    rules = held("volume of the thalamus")
+    line = 'roi = segment("left thalamus", v1<MOD>)'
+    assert rules.mended(line, []) == ('left = segment("left thalamus", v1<MOD>)',)
+    assert rules.agrees(line.replace("roi", "left"), [])
+    assert not rules.may_end([line])
+    assert rules.may_end([line.replace("roi", "left"), line.replace("roi", "right").replace('"left', '"right')])
+
+
+def test_the_side_of_a_list_may_be_said_once() -> None:
+    rules = held("volume of the right putamen and caudate")
+    lines = [f'roi_{number} = segment("right {name}", v1<MOD>)' for number, name in ((1, "putamen"), (2, "caudate"))]
+    assert rules.agrees(lines[1], lines[:1]) and rules.may_end(lines)
 
 
 def test_a_word_that_may_be_a_structure_with_slips_leaves_structures_to_alpha() -> None:
@@ -179,6 +197,7 @@ def test_nothing_is_done_twice() -> None:
         ("does the brainstem enhance", False, False),
         ("is diffusion restricted in the brainstem", False, True),
         ("mean hounsfield units of the brainstem", False, True),
+        ("mean t1 intensity of the brainstem", False, False),
     ],
 )
 def test_refusals_need_something_unknown_or_an_image_that_may_be_missing(

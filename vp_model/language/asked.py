@@ -11,16 +11,17 @@ from vp_model.language.grounding import HOLDS_LESIONS
 from vp_model.language.reading import HEMISPHERE, Mention, read_all
 from vp_model.ontology import load_ontology
 
-SIDES = ("left", "right")
+SIDES, BOTH = ("left", "right"), "both"
 BESIDE = frozenset({"side", "sides", "sided", "hand", "handed", "hemispheric"})
 """Words between a side and what it is the side of: `left-sided caudate`."""
 OF = frozenset({"of", "on", "in", "within", "at", "from"})
 """Words that join a structure and its side: `caudate on the left`."""
-HISTORY = frozenset({"sclerosis", "signs", "ataxia", "syndrome", "epilepsy", "palsy"})
+HISTORY = frozenset({"sclerosis", "signs", "ataxia", "syndrome", "epilepsy", "palsy", "bleed"})
 """Words that make a structure's name the beginning of a disease's, which prompts tell of a patient."""
 NEED_NO_PART = frozenset({"brain"})
 """What prompts also name to say where (`in the brain`), or as a part of another name (`brain images`)."""
 MOST_DROPPED = 5
+SAID_TWICE = re.compile(r"\b(left|right)\s*\(\s*(?:left|right|l|r)\s*\)", re.IGNORECASE)
 IN_BRACKETS = re.compile(r"\(\s*(left|right|l|r|lt|rt)\s*\)", re.IGNORECASE)
 SEGMENTED = re.compile(r'^(?P<name>\w+) = segment\("(?P<region>[^"]+)"')
 NUMBERED_NAME = re.compile(r"^roi_(?P<number>\d+)(?:_|$)")
@@ -31,10 +32,15 @@ Reading = tuple["Asked", ...]
 
 @dataclass(frozen=True)
 class Asked:
-    """A known structure that a prompt names, and the sides on which it can be meant."""
+    """A known structure that a prompt names, and the sides on which it can be meant.
+
+    Attributes:
+        clear: the sides are those that the prompt says, or both where it says none; else it may mean one of them.
+    """
 
     name: str
     sides: frozenset[str]
+    clear: bool = True
 
 
 def asked_structures(prompt: str, known: Collection[str]) -> tuple[Asked, ...]:
@@ -44,7 +50,7 @@ def asked_structures(prompt: str, known: Collection[str]) -> tuple[Asked, ...]:
     to one structure, all are meant on both.
     """
     ontology = load_ontology()
-    mentions = read_all(IN_BRACKETS.sub(r" on the \1 ", prompt))
+    mentions = read_all(IN_BRACKETS.sub(r" on the \1 ", SAID_TWICE.sub(r"\1", prompt)))
     found: list[tuple[int, str]] = []
     for index, mention in enumerate(mentions):
         following = mentions[index + 1].words[0] if index + 1 < len(mentions) else ""
@@ -52,15 +58,18 @@ def asked_structures(prompt: str, known: Collection[str]) -> tuple[Asked, ...]:
             name = ontology.meant(mention.name, " ".join(mention.words), known)
             if name is not None:
                 found.append((index, name))
-    told = [index for index, mention in enumerate(mentions) if mention.sort == "concept" and mention.name in SIDES]
+    structures = {index for index, _ in found}
     owners: dict[int, int | None] = {}
-    for place in told:
-        owners[place] = _owner(place, mentions, {index for index, _ in found}, owners.values())
-    clear = None not in owners.values()
+    for index, mention in enumerate(mentions):
+        if mention.sort == "concept" and mention.name in (*SIDES, BOTH):
+            owners[index] = _owner(index, mentions, structures, owners.values())
+    clear = all(owner is not None for place, owner in owners.items() if mentions[place].name != BOTH)
     asked = []
     for index, name in found:
-        sides = {mentions[place].name for place, owner in owners.items() if owner == index} if clear else set()
-        asked.append(Asked(name, frozenset(sides or SIDES)))
+        told = {mentions[place].name for place, owner in owners.items() if owner == index} if clear else set()
+        sides = frozenset(SIDES if BOTH in told else told or SIDES)
+        # "The right putamen and caudate" may mean the right caudate.
+        asked.append(Asked(name, sides, clear and bool(told or not owners)))
     return tuple(asked)
 
 
@@ -77,11 +86,13 @@ def _owner(
         sided: structures that sides before this one belong to.
     """
     after = place + 1
-    while after < len(mentions) and _beside(mentions[after]):
+    while after < len(mentions) and _beside(mentions[after], mentions[place].name):
         after += 1
     before = place - 1
     joined = False
-    while before >= 0 and (_beside(mentions[before]) or mentions[before].words[0] in (*OF, "the")):
+    while before >= 0 and (
+        _beside(mentions[before], mentions[place].name) or mentions[before].words[0] in (*OF, "the")
+    ):
         joined = joined or mentions[before].words[0] in OF
         before -= 1
     follows, precedes = after in structures, before in structures
@@ -92,10 +103,11 @@ def _owner(
     return None
 
 
-def _beside(mention: Mention) -> bool:
+def _beside(mention: Mention, side: str) -> bool:
+    """Whether words may stand between a side and its structure: they say the same side again, or that it is one."""
     return (
         mention.words[0] in BESIDE
-        or (mention.sort == "concept" and mention.name in SIDES)
+        or (mention.sort == "concept" and mention.name == side)
         or mention.words[-1] in HEMISPHERE
     )
 
@@ -114,6 +126,16 @@ def readings_of(asked: Reading) -> tuple[Reading, ...]:
             if len(dropped) < len(asked) or not asked:
                 found.append(tuple(item for index, item in enumerate(asked) if index not in dropped))
     return tuple(found)
+
+
+def wholly(asked: Asked, regions: Collection[str]) -> bool:
+    """Whether all of a structure is among regions: both sides where both are meant, every part of an assembled one."""
+    if not asked.clear:
+        return bool(regions_of(asked) & {*regions})
+    paired = load_ontology().structures[asked.name].paired
+    own = {f"{side} {asked.name}" for side in asked.sides} if paired else {asked.name}
+    parts = regions_of(asked) - own
+    return own <= {*regions} or (bool(parts) and parts <= {*regions})
 
 
 def segmented_in(lines: Sequence[str]) -> list[tuple[str, str]]:

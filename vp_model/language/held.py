@@ -13,11 +13,13 @@ from collections.abc import Collection, Sequence
 from vp_model.language.asked import (
     NUMBERED_NAME,
     SEGMENTED,
+    SIDES,
     asked_structures,
     fits,
     readings_of,
     regions_of,
     segmented_in,
+    wholly,
 )
 from vp_model.language.reading import CONTRAST, FOREIGN, STRANGE, UNLEARNED, asked_for, read_all, reading_of, words_of
 from vp_model.ontology import load_ontology
@@ -91,6 +93,7 @@ class Held:
         return (
             self._right_region([*before, line])
             and not self._single_of_several(statement, before)
+            and not self._half_of_both(statement)
             and self._right_pathology(statement)
             and self._right_kind(statement, before)
             and self._right_size(statement)
@@ -107,7 +110,7 @@ class Held:
             return True
         regions = {region for _, region in segmented}
         fitting = [reading for reading in self._readings if fits(reading, segmented)] or self._readings
-        return any(all(regions_of(item) & regions for item in reading) for reading in fitting)
+        return any(all(wholly(item, regions) for item in reading) for reading in fitting)
 
     def mended(self, line: str, before: Sequence[str]) -> tuple[str, ...]:
         """A line that does not agree, with what it copied wrongly put right; the most plausible first."""
@@ -124,6 +127,8 @@ class Held:
             found.append(INTENSITY_OF.sub(rf"\g<call>{kind}", line))
         if not self._right_pathology(statement):
             found += [SEGMENTED.sub(rf'\g<name> = segment("{name}"', line) for name in self._diseases]
+        if self._half_of_both(statement):
+            found.append(SEGMENTED.sub(lambda match: _sided(match, len(self._readings[0])), line))
         if self._single_of_several(statement, before):
             name, _, rest = line.partition(" = ")
             found += [f"{SINGLE[name]} = {rest}"]
@@ -146,6 +151,18 @@ class Held:
         if not segmented or not self._complete or len(self._readings) != 1 or segmented_in(before):
             return False
         return len({item.name for item in self._readings[0]}) > 1 and segmented[0][0] in SINGLE
+
+    def _half_of_both(self, statement: str) -> bool:
+        """Whether one side is segmented under the name of a structure that is asked for on both."""
+        segmented = segmented_in([statement])
+        if not segmented or not self._complete or self._diseases:
+            return False
+        name, region = segmented[0]
+        asked = [item for item in self._readings[0] if region in regions_of(item)]
+        if len(asked) != 1 or not asked[0].clear:
+            return False
+        paired = load_ontology().structures[asked[0].name].paired
+        return paired and asked[0].sides == {*SIDES} and not {*SIDES} & {*name.split("_")}
 
     def _right_pathology(self, statement: str) -> bool:
         """Where a known disease is named, no other is segmented."""
@@ -198,6 +215,21 @@ class Held:
         return ""
 
 
+def _sided(match: re.Match[str], structures: int) -> str:
+    """The beginning of a line that segments, its name with the side of its region.
+
+    Args:
+        structures: how many the program is about.
+    """
+    first, *others = match["name"].split("_")
+    side = match["region"].split(" ", 1)[0]
+    if first == "roi":
+        words = [side, *others] if structures == 1 else [first, *others[:1], side, *others[1:]]
+    else:
+        words = [first, side, *others]
+    return f'{"_".join(words)} = segment("{match["region"]}"'
+
+
 def _session(volumes: Sequence[InputVolume], place: int) -> list[InputVolume]:
     """The volumes of the first session (0) or the last (-1)."""
     sessions = sorted({volume.session for volume in volumes})
@@ -214,8 +246,12 @@ def _may_miss(prompt: str, volumes: Sequence[InputVolume]) -> bool:
     """Whether a study may lack an image that a prompt needs: one that it names, or that its question needs."""
     mentions = read_all(prompt)
     last = {volume.kind for volume in _session(volumes, -1)}
-    if any(mention.sort == "kind" for mention in mentions):
-        return True
+    kinds = frozenset(volume.kind for volume in volumes)
+    named = tuple(mention.name for mention in mentions if mention.sort == "kind")
+    for session in {volume.session for volume in volumes}:
+        there = {volume.kind for volume in volumes if volume.session == session}
+        if any(not any(asked_for(kind, (name,), kinds) for kind in there) for name in named):
+            return True
     concepts = {mention.name for mention in mentions if mention.sort == "concept"}
     for concept, needed in NEED_IMAGES.items():
         if concept in concepts:
