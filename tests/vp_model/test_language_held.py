@@ -176,6 +176,12 @@ def test_intensities_are_read_from_an_image_of_the_sequence_type_that_is_named()
     assert held("signal of the brainstem").agrees(line.format("v4"), before)
 
 
+def test_a_session_is_missed_only_where_one_is_asked_for() -> None:
+    assert not held("asymmetry of the hippocampus").agrees('refuse("missing session")', [])
+    assert held("has the hippocampus changed").agrees('refuse("missing session")', [])
+    assert held("size of the hippocampus on 2001-02-03").agrees('refuse("missing session")', [])
+
+
 def test_a_disease_whose_name_begins_with_a_structure_asks_for_nothing() -> None:
     assert [item.name for item in asked_structures("hippocampal sclerosis: volume of the thalamus", KNOWN)] == [
         "thalamus"

@@ -53,6 +53,9 @@ OF_ONE_IMAGE = frozenset({'task("intensity analysis")', 'task("intensity compari
 """Tasks that read intensities of one image."""
 LOOKED_AT = re.compile(r"\w+(?=<MOD>)")
 MISSING_IMAGE, UNKNOWN_STRUCTURE = 'refuse("missing image")', 'refuse("unknown structure")'
+MISSING_SESSION = 'refuse("missing session")'
+OF_SESSIONS = frozenset({"change", "grow", "first", "last", "visit", "peryear", "compare"})
+"""Concepts that speak of sessions."""
 ENHANCEMENT, INTENSITY_CHANGE = 'task("enhancement")', 'task("intensity change")'
 NEED_IMAGES = {"enhancement": ("T1", f"T1{CONTRAST}"), "diffusion": ("DWI", "ADC")}
 """Concepts of a prompt, and the sequence types that the last session must have for them."""
@@ -85,6 +88,10 @@ class Held:
         self._unknown = any(mark in reading.outline for mark in MARKS) or not self._readings[-1]
         self._may_miss = _may_miss(prompt, volumes)
         self._sizes = _sizes(prompt)
+        told = {mention.name for mention in mentions if mention.sort == "concept"}
+        self._may_miss_session = bool(told & OF_SESSIONS) or any(
+            any(map(str.isdigit, word)) for word in words_of(prompt)
+        )
         self._dates = tuple(dict.fromkeys(DATE.findall(prompt)))
 
     def agrees(self, line: str, before: Sequence[str]) -> bool:
@@ -192,9 +199,13 @@ class Held:
         return image == "" or all(found["volume"] == image for found in READ_FROM.finditer(statement))
 
     def _right_refusal(self, statement: str) -> bool:
-        """Nothing unknown is refused where all is known, and no image is missed where all are there."""
+        """Nothing unknown is refused where all is known; no image, no session is missed where all are there or none is
+        asked for.
+        """
         if statement == UNKNOWN_STRUCTURE:
             return self._unknown
+        if statement == MISSING_SESSION:
+            return self._may_miss_session
         return statement != MISSING_IMAGE or self._may_miss
 
     def _image(self, statement: str, before: Sequence[str]) -> str | None:
