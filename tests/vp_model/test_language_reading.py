@@ -103,3 +103,10 @@ def test_any_text_can_be_read(prompt: str) -> None:
     assert names(read(prompt)) <= set(load_ontology().structures)
     text = reading_of(prompt, KNOWN, ()).text
     assert "<" not in text and "\n" not in text
+
+
+@pytest.mark.parametrize(
+    "term", ["gray matter of the cerebellum", "gray matter of cerebellum", "white-matter hyperintensity"]
+)
+def test_terms_are_known_without_their_articles_and_hyphens(term: str) -> None:
+    assert len(read(term)) == 1

@@ -221,9 +221,10 @@ def _lookup(phrase: str, ontology: Ontology) -> str | None:
 
 @cache
 def _joined_terms() -> dict[str, str]:
-    """Terms with a space for each hyphen."""
+    """Terms with a space for each hyphen, and without articles: `gray matter of cerebellum`."""
     ontology = load_ontology()
-    return {term.replace("-", " "): name for term, name in ontology.terms.items() if "-" in term}
+    forms = {term.replace("-", " ").replace(" of the ", " of "): name for term, name in ontology.terms.items()}
+    return {term: name for term, name in forms.items() if term not in ontology.terms}
 
 
 @cache
