@@ -21,6 +21,7 @@ from vp_model.agent import Agent
 from vp_model.checkpoint import BUNDLED, CheckpointError, content_hash, open_checkpoint
 from vp_model.cli import app
 from vp_model.language.decoding import WrittenStep
+from vp_model.language.held import Held
 from vp_model.outcome import InputVolume
 from vp_model.program.checker import Known
 from vp_model.volume import Volume, read_nifti, write_nifti
@@ -107,7 +108,7 @@ def test_a_question_is_answered_in_the_step_after_its_encoding(
         def read(self, text: str, encodings: Sequence[NDArray[np.float32]] = ()) -> None:
             read.append(sum(len(encoding) for encoding in encodings))
 
-        def write(self, known: Known, wanted: Counter[str] | None = None) -> WrittenStep:
+        def write(self, known: Known, wanted: Counter[str] | None = None, held: Held | None = None) -> WrittenStep:
             code = steps[len(read) - 1]
             return WrittenStep(code, np.zeros((code.count("<MOD>"), 32), np.float32), len(read) == len(steps))
 

@@ -17,6 +17,7 @@ from vp_model import agent as agent_module
 from vp_model.agent import MAXIMUM_STEPS, Agent
 from vp_model.imaging.intensity import Image
 from vp_model.language.decoding import WrittenStep
+from vp_model.language.held import Held
 from vp_model.language.tokens import CODE, FEEDBACK, PROMPT, SESSION
 from vp_model.outcome import InputVolume
 from vp_model.program.checker import Known
@@ -41,7 +42,7 @@ class Scripted:
     def read(self, text: str, encodings: Sequence[NDArray[np.float32]] = ()) -> None:
         self.told.append((text, list(encodings)))
 
-    def write(self, known: Known, wanted: Counter[str] | None = None) -> WrittenStep:
+    def write(self, known: Known, wanted: Counter[str] | None = None, held: Held | None = None) -> WrittenStep:
         self.known.append(known)
         code, final = self.steps[min(len(self.known), len(self.steps)) - 1]
         return WrittenStep(code, np.ones((code.count("<MOD>"), 32), np.float32), final)

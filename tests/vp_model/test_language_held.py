@@ -163,6 +163,13 @@ def test_where_a_disease_is_named_no_other_is_segmented() -> None:
     assert rules.agrees('roi_half = segment("left cerebral white matter", v1<MOD>)', []), "anatomy says where"
 
 
+def test_a_disease_is_segmented_as_often_as_it_is_named() -> None:
+    rules = Held("how far is the glioma from the ventricle", TWO_VISITS, KNOWN | {"glioma"})
+    first = 'first = segment("glioma", v1<MOD>)'
+    assert rules.agrees(first, [])
+    assert not rules.agrees(first.replace("first", "second"), [first])
+
+
 def test_a_program_that_segments_nothing_that_is_asked_for_goes_on() -> None:
     rules = Held("how large is the glioma", TWO_VISITS, KNOWN | {"glioma"})
     assert not rules.may_end(['roi = segment("left thalamus", v1<MOD>)'])

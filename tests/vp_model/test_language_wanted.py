@@ -73,12 +73,12 @@ def test_alpha_cannot_write_what_it_would_rather_segment() -> None:
     state = initial_text("segment the left hippocampus", volumes, agent.checkpoint.served)
     names = initial_known(volumes, region_targets(load_ontology(), agent.checkpoint.regions))
     written = {}
-    for kind, wanted in (("free", None), ("held", Counter({"brainstem": 1}))):
+    for kind, wanted in (("free", None), ("held", Counter({"right hippocampus": 1}))):
         writer = agent._writer()
         writer.read(state)
         written[kind] = writer.write(names, wanted).code
     assert 'segment("left hippocampus"' in written["free"]
-    assert "hippocampus" not in written["held"] and written["held"].count("segment(") <= 1
+    assert "left" not in written["held"] and written["held"].count("segment(") <= 1
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ class WrittenStep:
 
 
 class _Impossible(Exception):
-    """The study lacks what the program needs; the message is a reason of `refuse`."""
+    """No program can answer: the message is a reason of `refuse`."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,8 @@ class Writer:
             other = self._line(program.grammar(endings), [*first.tokens[: choice.place], choice.second])
             if other.agrees(held, lines):
                 return other
+        if held.twice(first.line, lines):
+            raise _Impossible("not understood")
         self._return_to(start)
         return self._line(program.grammar(endings), first.tokens)
 

@@ -102,6 +102,7 @@ class Held:
             and not self._single_of_several(statement, before)
             and not self._half_of_both(statement)
             and self._right_pathology(statement)
+            and not self.twice(statement, before)
             and self._right_kind(statement, before)
             and self._right_size(statement)
             and self._right_date(statement)
@@ -144,6 +145,15 @@ class Held:
     def impossible(self, line: str, before: Sequence[str]) -> str:
         """What the study lacks for what a line sets out to do, as a reason of `refuse`; empty if it lacks nothing."""
         return "missing image" if self._image(line.strip(), before) is None else ""
+
+    def twice(self, line: str, before: Sequence[str]) -> bool:
+        """Whether a disease is segmented more often than it is named: something else was meant that is not known."""
+        segmented = segmented_in([line.strip()])
+        if not segmented or segmented[0][1] not in self._diseases:
+            return False
+        region = segmented[0][1]
+        named = sum(item.name == region for item in self._readings[0])
+        return sum(other == region for _, other in segmented_in(before)) >= named
 
     def _right_region(self, lines: Sequence[str]) -> bool:
         """Numbered structures are those of the prompt, in order, each on its side."""
