@@ -39,7 +39,7 @@ bench: setup components
 
 # Label maps and real scans are not part of the project; docs/EXPERIMENTS.md says where they come from.
 experiments-small: setup
-	$(BIN)/vp-train experiment all --scale small --data "$(DATA)" --scans "$(SCANS)" --out "$(RESULTS)"
+	$(BIN)/python -m vp_train.cli experiment all --scale small --data "$(DATA)" --scans "$(SCANS)" --out "$(RESULTS)"
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-output experiments-output
