@@ -31,7 +31,9 @@ def run(settings: Mapping[str, Any]) -> Report:
         subprocess.CalledProcessError: the measurement failed; its own words stand on the standard error stream.
     """
     if find_spec("benchmarks") is None:
-        raise FileNotFoundError("The benchmarks are not on the path: run `python -m vp_train.cli experiment …` in a checkout of the repository.")
+        raise FileNotFoundError(
+            "The benchmarks are not on the path: run `python -m vp_train.cli experiment …` in a checkout."
+        )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "native.json"
         command = [sys.executable, "-m", "benchmarks.vision_native", "--training", "--json", str(path)]
