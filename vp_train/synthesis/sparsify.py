@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from vp_model.geometry import Shape, World, corners, cropped_world, spacing
@@ -25,6 +26,32 @@ TRIES = 6
 
 Presence = Callable[[Shape, World], tuple[NDArray[np.float32], NDArray[np.int64]]]
 """Of a region on a grid: shares (n,) of the voxels (n, 3) that it touches; empty where it is not on the grid."""
+
+
+def presence_of(points: NDArray[np.float64], share: Callable[[Shape, World], torch.Tensor]) -> Presence:
+    """The presence of a region, measured only where it lies on a grid.
+
+    Args:
+        points: (n, 3) world mm that mark where it lies; none where it lies nowhere.
+        share: (w, h, d) share of each voxel of a grid that it fills.
+    """
+
+    def measure(shape: Shape, world: World) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        nowhere = np.zeros(0, np.float32), np.zeros((0, 3), np.int64)
+        if not len(points):
+            return nowhere
+        indices = (points - world[:3, 3]) @ np.linalg.inv(world[:3, :3]).T
+        low = np.maximum(np.floor(indices.min(axis=0)).astype(int) - 1, 0)
+        high = np.minimum(np.ceil(indices.max(axis=0)).astype(int) + 2, shape)
+        if (high <= low).any():
+            return nowhere
+        w, h, d = (int(size) for size in high - low)
+        found = share((w, h, d), cropped_world(world, low.tolist()))
+        where = found.nonzero()
+        shares: NDArray[np.float32] = found[where[:, 0], where[:, 1], where[:, 2]].cpu().numpy()
+        return shares, where.cpu().numpy() + low
+
+    return measure
 
 
 @dataclass(frozen=True, eq=False)

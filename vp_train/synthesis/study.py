@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vp_model.geometry import Placed, Shape, World, cropped_world, spacing
+from vp_model.geometry import Placed, Shape, World, spacing
 from vp_train.datasets.labels import Labels
 from vp_train.datasets.maps import Subject
 from vp_train.synthesis.acquisition import fine_signal, measured
@@ -30,7 +30,7 @@ from vp_train.synthesis.planning import Scan, StudyPlan, StudySettings, plan_stu
 from vp_train.synthesis.regions import Region, is_pathology, lesions_of, members, region_of, scene_points
 from vp_train.synthesis.scene import Image, parts_of
 from vp_train.synthesis.sessions import Session
-from vp_train.synthesis.sparsify import Grid, Presence, sparsify
+from vp_train.synthesis.sparsify import Grid, Presence, presence_of, sparsify
 from vp_train.tasks.scene import Lesion, Scene
 
 Named = str | Lesion
@@ -224,21 +224,8 @@ def _presence(region: Region) -> Presence:
     session = region.session
     points = _points(region).cpu().numpy().astype(np.float64) @ session.pose[:3, :3].T + session.pose[:3, 3]
 
-    def measure(shape: Shape, world: World) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        nowhere = np.zeros(0, np.float32), np.zeros((0, 3), np.int64)
-        if not len(points):
-            return nowhere
-        indices = (points - world[:3, 3]) @ np.linalg.inv(world[:3, :3]).T
-        low = np.maximum(np.floor(indices.min(axis=0)).astype(int) - 1, 0)
-        high = np.minimum(np.ceil(indices.max(axis=0)).astype(int) + 2, shape)
-        if (high <= low).any():
-            return nowhere
-        w, h, d = (int(size) for size in high - low)
+    def share(shape: Shape, world: World) -> torch.Tensor:
         parts = parts_of(spacing(world).tolist())
-        places = _places(session, (w, h, d), cropped_world(world, low.tolist()), parts)
-        found = average(region.at(places).float(), parts)
-        where = found.nonzero()
-        shares: NDArray[np.float32] = found[where[:, 0], where[:, 1], where[:, 2]].cpu().numpy()
-        return shares, where.cpu().numpy() + low
+        return average(region.at(_places(session, shape, world, parts)).float(), parts)
 
-    return measure
+    return presence_of(points, share)

@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from vp_model.geometry import Placed, Shape, World, cropped_world
+from vp_model.geometry import Placed, Shape, World
 from vp_train.datasets.public.distortion import distorted
 from vp_train.datasets.public.known import is_lesion
 from vp_train.datasets.public.plans import Named, PreparedPlan, PreparedScan, kind_of
@@ -26,7 +25,7 @@ from vp_train.synthesis.artefacts import corrupted
 from vp_train.synthesis.chance import Chance
 from vp_train.synthesis.planning import BLANKED
 from vp_train.synthesis.scene import Image
-from vp_train.synthesis.sparsify import Grid, Presence, sparsify
+from vp_train.synthesis.sparsify import Grid, Presence, presence_of, sparsify
 from vp_train.tasks.scene import Lesion, Scene
 
 HALF = 0.5
@@ -78,28 +77,13 @@ def render_prepared(plan: PreparedPlan, keep: Sequence[Named] = ()) -> PreparedS
 def _presence(plan: PreparedPlan, session: int, one: Named) -> Presence:
     """How much of the voxels of a grid a region or a lesion fills."""
 
-    points = plan.corners(session, one)
-
-    def measure(shape: Shape, world: World) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        nowhere = np.zeros(0, np.float32), np.zeros((0, 3), np.int64)
-        if points is None:
-            return nowhere
-        indices = (points - world[:3, 3]) @ np.linalg.inv(world[:3, :3]).T
-        low = np.maximum(np.floor(indices.min(axis=0)).astype(int) - 1, 0)
-        high = np.minimum(np.ceil(indices.max(axis=0)).astype(int) + 2, shape)
-        if (high <= low).any():
-            return nowhere
-        w, h, d = (int(size) for size in high - low)
-        near = cropped_world(world, low.tolist())
+    def share(shape: Shape, world: World) -> torch.Tensor:
         if isinstance(one, str):
-            found = plan.share(session, one, (w, h, d), near)
-        else:
-            found = plan.lesion_share(session, [one], "", (w, h, d), near)
-        where = found.nonzero()
-        shares: NDArray[np.float32] = found[where[:, 0], where[:, 1], where[:, 2]].cpu().numpy()
-        return shares, where.cpu().numpy() + low
+            return plan.share(session, one, shape, world)
+        return plan.lesion_share(session, [one], "", shape, world)
 
-    return measure
+    points = plan.corners(session, one)
+    return presence_of(np.zeros((0, 3)) if points is None else points, share)
 
 
 def _render(plan: PreparedPlan, scan: PreparedScan, grid: Grid, keep: Sequence[Named]) -> Image:
