@@ -214,12 +214,17 @@ def resample(
 
 
 def field_of_view(
-    shape: Shape, world: World, target_shape: Shape, target_world: World, start: Shape = (0, 0, 0)
+    shape: Shape,
+    world: World,
+    target_shape: Shape,
+    target_world: World,
+    start: Shape = (0, 0, 0),
+    device: torch.device | None = None,
 ) -> torch.Tensor:
     """(w, h, d) bool on the target grid, or on its block from `start` on: whether the voxel's centre lies inside the
     source's volume.
     """
-    return covered(sampling_grid(shape, world, target_shape, target_world, start=start))
+    return covered(sampling_grid(shape, world, target_shape, target_world, device, start))
 
 
 def covered(places: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 Each place takes the weighted sum of eight rows of channels, which is what `embedding_bag` computes: on a CPU about ten
 times as fast as `grid_sample`, which goes through the channels one by one. On a GPU `grid_sample` does it.
+
+Places stay in single precision whatever the features are: bfloat16 tells 0.4 voxels apart in a volume of 200.
 """
 
 from __future__ import annotations
@@ -24,8 +26,11 @@ def interpolated(features: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         (b, c, w', h', d').
     """
     if features.device.type != "cpu":
-        grid = places.to(features.dtype).expand(features.shape[0], -1, -1, -1, -1)
-        return functional.grid_sample(features, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        grid = places.float().expand(features.shape[0], -1, -1, -1, -1)
+        sampled = functional.grid_sample(
+            features.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
+        )
+        return sampled.to(features.dtype)
     w, h, d = features.shape[-3:]
     # Half precision has too few digits for the sum of eight corners, and the kernel wants one type for all.
     tables = features.movedim(1, -1).flatten(1, 3).float()  # (b, v, c): no copy where channels come last in memory

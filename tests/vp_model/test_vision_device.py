@@ -58,19 +58,3 @@ def test_the_command_line_says_what_is_wrong_with_where_or_how_it_shall_compute(
     result = CliRunner().invoke(app, command)
     assert result.exit_code == code
     assert message in result.output
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
-def test_a_gpu_finds_what_the_cpu_finds() -> None:
-    from dataclasses import replace
-
-    from tests.vp_model.test_vision import ISOTROPIC, SMALL, conditions, network
-    from vp_model.vision.inference import segment_volumes
-    from vp_model.volume import Volume
-
-    volume = Volume(torch.rand(1, 24, 22, 20), ISOTROPIC)
-    built = network(replace(SMALL, working_spacing_mm=None))
-    expected = segment_volumes(built, [volume], conditions(2, 1))[0]
-    found = segment_volumes(built.to("cuda"), [volume], conditions(2, 1))[0]
-    assert found.device.type == "cpu"
-    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)

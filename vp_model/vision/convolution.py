@@ -49,8 +49,8 @@ class Convolution(nn.Conv3d):
         return self._convolved(x, padding)
 
     def _convolved(self, x: torch.Tensor, padding: Sequence[int]) -> torch.Tensor:
-        lowered = x.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type)
-        misread = lowered and x.device.type == "cpu" and torch.is_grad_enabled() and x.shape[2] == MISREAD
-        if misread and padding[0]:
-            x, padding = functional.pad(x, (0, 0, 0, 0, padding[0], padding[0])), (0, *padding[1:])
+        if x.device.type == "cpu" and torch.is_grad_enabled() and x.shape[2] == MISREAD and padding[0]:
+            lowered = x.dtype != torch.float32 or torch.is_autocast_enabled("cpu")
+            if lowered:
+                x, padding = functional.pad(x, (0, 0, 0, 0, padding[0], padding[0])), (0, *padding[1:])
         return functional.conv3d(x, self.weight, self.bias, padding=tuple(padding))

@@ -243,8 +243,8 @@ class Exchanged:
         seen = None
         if not same_geometry(grids):
             size = _triple([b - a for a, b in zip(low, high, strict=True)])
-            inside = [field_of_view(shape, world, size, self.world, low) for shape, world in grids]
-            seen = torch.stack(inside, dim=-1).to(met[0].device)
+            inside = [field_of_view(*grid, size, self.world, low, met[0].device) for grid in grids]
+            seen = torch.stack(inside, dim=-1)
         return torch.cat(self.layer.exchanged(met, seen, self.phi), dim=1)
 
 
@@ -295,8 +295,9 @@ class Heard:
     def box(self, low: Shape, high: Shape) -> torch.Tensor:
         met = [resampled(other, self.shape, self.world, low, high) for other in self.told]
         size = _triple([b - a for a, b in zip(low, high, strict=True)])
-        inside = [field_of_view(other.shape, other.world, size, self.world, low) for other in self.told]
-        return self.layer.heard(met, torch.stack(inside, dim=-1).to(met[0].device), self.index)
+        device = met[0].device
+        inside = [field_of_view(other.shape, other.world, size, self.world, low, device) for other in self.told]
+        return self.layer.heard(met, torch.stack(inside, dim=-1), self.index)
 
 
 @dataclass(frozen=True, eq=False)

@@ -120,7 +120,8 @@ def default_memory(network: VisionNetwork) -> int:
     """Bytes for features on the device where the network is."""
     device = next(network.parameters()).device
     if device.type == "cuda":
-        return int(CUDA_SHARE * torch.cuda.mem_get_info(device)[0])
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch keeps what it had
+        return int(CUDA_SHARE * (torch.cuda.mem_get_info(device)[0] + unused))
     limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
     return DEFAULT_MEMORY_BYTES if limit < 0 else min(DEFAULT_MEMORY_BYTES, int(LIMITED_SHARE * limit))
 

@@ -36,6 +36,8 @@ from vp_model.vision.config import VisionConfig
 
 VOXELS_AT_ONCE = 4096
 """Of an interaction, where no gradient is wanted: few at a time stay in the processor's cache."""
+GPU_VOXELS_AT_ONCE = 1 << 17
+"""The same on a GPU, which has to be filled: as many as keep what is made in between small beside a level."""
 
 
 def each_voxel(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
@@ -126,8 +128,9 @@ class Interaction(nn.Module):
         shape, world = meeting
         mixed = [placed.with_features(self.mixed(placed.features)) for placed in volumes]
         met = [resample(placed, shape, world, "border") for placed in mixed]
-        seen = torch.stack([field_of_view(size, matrix, shape, world) for size, matrix in grids], dim=-1)
-        update = self.exchanged(met, seen.to(met[0].device), phi)
+        device = met[0].device
+        seen = [field_of_view(size, matrix, shape, world, device=device) for size, matrix in grids]
+        update = self.exchanged(met, torch.stack(seen, dim=-1), phi)
         del mixed, met
         result = []
         for index, placed in enumerate(volumes):
@@ -149,7 +152,7 @@ class Interaction(nn.Module):
         """Of volumes on one grid."""
         sources = [_rows(placed.features) for placed in volumes]
         targets = [self._room(source, phi) for source in sources]
-        for few in _at_once(sources[0].shape[1]):
+        for few in _at_once(sources[0].shape[1], sources[0].device):
             parts = [source[:, few] for source in sources]
             told = [self._told(self.features(part), phi, index) for index, part in enumerate(parts)]
             learned = self._learned(torch.stack(told, dim=2), None)
@@ -165,7 +168,7 @@ class Interaction(nn.Module):
             source = _rows(placed.features)
             target = self._room(source, phi)
             w, h, d = placed.shape
-            for planes in _at_once(w, h * d):
+            for planes in _at_once(w, source.device, h * d):
                 size = (planes.stop - planes.start, h, d)
                 met, inside = [], []
                 for number, other in enumerate(told):
@@ -193,7 +196,8 @@ class Interaction(nn.Module):
         """What volume `index` tells at its own voxels: (b, s, w, h, d), of its features (b, c, w, h, d)."""
         self._check(phi)
         rows = _rows(features)
-        parts = [self._told(self.features(rows[:, few]), phi, index) for few in _at_once(rows.shape[1])]
+        few = _at_once(rows.shape[1], rows.device)
+        parts = [self._told(self.features(rows[:, part]), phi, index) for part in few]
         whole = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         return whole.unflatten(1, features.shape[-3:]).movedim(-1, 1)
 
@@ -222,7 +226,7 @@ class Interaction(nn.Module):
         each = [features.movedim(1, -1).flatten(1, 3) for features in volumes]  # n × (b, v, c)
         mask = None if seen is None else seen.reshape(-1, len(volumes))
         parts = []
-        for few in _at_once(each[0].shape[1]):
+        for few in _at_once(each[0].shape[1], each[0].device):
             told = [self._told(mixed[:, few], phi, index) for index, mixed in enumerate(each)]
             parts.append(self._learned(torch.stack(told, dim=2), None if mask is None else mask[few]))
         learned = (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).unflatten(1, size)
@@ -282,9 +286,14 @@ def _placed(placed: Placed, rows: torch.Tensor) -> Placed:
     return placed.with_features(rows.unflatten(1, placed.shape).movedim(-1, 1))
 
 
-def _at_once(count: int, each: int = 1) -> list[slice]:
+def voxels_at_once(device: torch.device) -> int:
+    """Voxels that go through layers for each voxel together, where no gradient is wanted."""
+    return VOXELS_AT_ONCE if device.type == "cpu" else GPU_VOXELS_AT_ONCE
+
+
+def _at_once(count: int, device: torch.device, each: int = 1) -> list[slice]:
     """Slices of `count` things of `each` voxels: all at once where a gradient is wanted."""
-    step = count if torch.is_grad_enabled() else max(VOXELS_AT_ONCE // each, 1)
+    step = count if torch.is_grad_enabled() else max(voxels_at_once(device) // each, 1)
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 

@@ -21,11 +21,13 @@ from vp_model.geometry import Placed, pool, upsample_to
 from vp_model.vision.config import VisionConfig
 from vp_model.vision.convolution import KERNEL, Convolution
 from vp_model.vision.fields import Stored, Upsampled, convolved, slabs, surrounded
-from vp_model.vision.interaction import VOXELS_AT_ONCE, Interaction
+from vp_model.vision.interaction import Interaction, voxels_at_once
 
 FLOAT_BYTES = 4
 UPSAMPLED_BYTES = 1 << 22
 """Of the level below, brought to the grid of the level above, that are in memory at once."""
+GPU_UPSAMPLED_BYTES = 1 << 28
+"""The same on a GPU: slabs that fill it, and are small beside a level whose upsampling would not fit well."""
 LEAST_ROWS = 8
 
 
@@ -58,13 +60,14 @@ class Up(nn.Module):
 
     def joined(self, below: Placed, skip: Placed) -> Placed:
         """What `forward` gives of the level below, brought to the grid of the skip connection. Where no gradient is
-        wanted, a CPU does that slab by slab: upsampled as a whole, it is the largest tensor of m.
+        wanted, that happens slab by slab: upsampled as a whole, it is the largest tensor of m.
         """
         shape, world = skip.shape, skip.world
         up = Upsampled(Stored(below), shape, world)
         row = FLOAT_BYTES * len(below.features) * up.channels * shape[1] * shape[2]
-        rows = max(UPSAMPLED_BYTES // row, LEAST_ROWS)
-        if torch.is_grad_enabled() or skip.features.device.type != "cpu" or rows >= shape[0]:
+        limit = UPSAMPLED_BYTES if skip.features.device.type == "cpu" else GPU_UPSAMPLED_BYTES
+        rows = max(limit // row, LEAST_ROWS)
+        if torch.is_grad_enabled() or rows >= shape[0]:
             return skip.with_features(self(upsample_to(below, shape, world), skip.features))
         total = self.from_skip(skip.features)
         if len(total) < len(below.features):  # the skip's half is that of all conditions
@@ -128,7 +131,7 @@ class ReadOut(nn.Module):
             return self._of_tokens(tokens).movedim(-1, 1)
         # Few voxels at a time stay in the processor's cache.
         flat = tokens.reshape(-1, tokens.shape[-1])
-        found = torch.cat([self._of_tokens(part) for part in flat.split(VOXELS_AT_ONCE)])
+        found = torch.cat([self._of_tokens(part) for part in flat.split(voxels_at_once(flat.device))])
         return found.unflatten(0, tokens.shape[:-1]).movedim(-1, 1)
 
     def _of_tokens(self, tokens: torch.Tensor) -> torch.Tensor:

@@ -136,7 +136,7 @@ def reduce_to(image: torch.Tensor, world: World, working_mm: float | None) -> Pl
         if factors[axis] == 1.0:
             continue
         weights = area_weights(size[axis], target[axis], float(factors[axis]))
-        image = torch.movedim(torch.movedim(image, 2 + axis, -1) @ weights.T, -1, 2 + axis)
+        image = torch.movedim(torch.movedim(image, 2 + axis, -1) @ weights.T.to(image.device), -1, 2 + axis)
     return Placed(image.contiguous(), scaled_world(world, factors))
 
 
@@ -186,7 +186,7 @@ def restore(prepared: Prepared, values: torch.Tensor, rows: Sequence[NDArray[np.
         inside = torch.nonzero(weights.sum(dim=1)).flatten()
         first, last = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
         place[target] = slice(first, last)
-        values = _along(values, 1 + axis, weights[first:last].to(values.device))
+        values = _along(values, 1 + axis, weights[first:last])
     values = values.permute(0, *(1 + int(axis) for axis in np.argsort(order)))
     if values.shape[1:] == wanted:
         return values.contiguous()
@@ -196,13 +196,17 @@ def restore(prepared: Prepared, values: torch.Tensor, rows: Sequence[NDArray[np.
 
 
 def _along(values: torch.Tensor, axis: int, weights: torch.Tensor) -> torch.Tensor:
-    """Values weighted along one axis; weights that only choose voxels choose them."""
+    """Values weighted along one axis; weights that only choose voxels choose them.
+
+    Args:
+        weights: on the CPU, where to look at them waits for nothing.
+    """
     chosen = weights.argmax(dim=1)
     if bool((weights.gather(1, chosen[:, None]) == 1).all()) and len(weights):
         if bool((chosen[1:] - chosen[:-1] == 1).all()):
             return values.narrow(axis, int(chosen[0]), len(chosen))
-        return values.index_select(axis, chosen)
-    return torch.movedim(torch.movedim(values, axis, -1) @ weights.T, -1, axis)
+        return values.index_select(axis, chosen.to(values.device))
+    return torch.movedim(torch.movedim(values, axis, -1) @ weights.T.to(values.device), -1, axis)
 
 
 def linear_weights(positions: NDArray[np.float64], size: int) -> torch.Tensor:
