@@ -47,12 +47,16 @@ def vision(
     begin: Annotated[
         Path | None, typer.Option("--from", help="Folder of weights to begin from, also of another width.")
     ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "cpu",
+    workers: Annotated[int, typer.Option(help="Processes that draw lesions; 0: the training's own.")] = 0,
+    watch_minutes: Annotated[float, typer.Option(help="Between looks at the real scans, and exports.")] = 6.0,
 ) -> None:
     """Trains the vision network on synthetic images, with a table of conditions."""
     from vp_train.training.run import find_recipe, train_vision
 
     say = partial(print, flush=True)
-    train_vision(find_recipe(recipe), data, out, validation, minutes, 6.0, threads, say, begin)
+    found = find_recipe(recipe)
+    train_vision(found, data, out, validation, minutes, watch_minutes, threads, say, begin, device, workers)
 
 
 @app.command()

@@ -17,10 +17,12 @@ from vp_model.vision import config as vision_config
 from vp_model.vision.config import VisionConfig
 from vp_model.vision.weights import load_vision
 from vp_train.datasets.labels import load_labels
+from vp_train.datasets.maps import Subject
+from vp_train.synthesis.lesions.anatomy import Anatomy
 from vp_train.synthesis.lesions.kinds import load_kinds
 from vp_train.training import vision
 from vp_train.training.condition import ConditionTable, read_table
-from vp_train.training.examples import draw_example
+from vp_train.training.examples import LesionSource, draw_example, lesions_from
 from vp_train.training.loss import segmentation_loss, soft_dice, whole_map_loss
 from vp_train.training.recipe import LesionDrawing, Recipe, Scale, bundled_recipe, read_recipe
 from vp_train.training.vision import (
@@ -112,9 +114,9 @@ def test_training_curve_names_the_soft_dice_of_each_scale(tmp_path: Path) -> Non
 
 
 def test_example_depends_on_recipe_and_step_alone() -> None:
-    first, _ = draw_example([head()], RECIPE, 4)
-    again, _ = draw_example([head()], RECIPE, 4)
-    other, _ = draw_example([head()], RECIPE, 5)
+    first = draw_example([head()], RECIPE, 4).images
+    again = draw_example([head()], RECIPE, 4).images
+    other = draw_example([head()], RECIPE, 5).images
     assert torch.equal(first[0].placed.features, again[0].placed.features)
     assert first[0].placed.shape != other[0].placed.shape or not torch.equal(
         first[0].placed.features, other[0].placed.features
@@ -122,7 +124,7 @@ def test_example_depends_on_recipe_and_step_alone() -> None:
 
 
 def test_some_examples_hold_several_images_of_one_head() -> None:
-    counts = {len(draw_example([head()], replace(RECIPE, several=1.0), step)[0]) for step in range(8)}
+    counts = {len(draw_example([head()], replace(RECIPE, several=1.0), step).images) for step in range(8)}
     assert counts == {2, 3}
 
 
@@ -134,7 +136,7 @@ def test_exported_weights_segment_like_the_averaged_network(tmp_path: Path) -> N
     loaded = load_vision(TINY, tmp_path)
     tensors = load_file(tmp_path / "condition_table.safetensors")
     torch.testing.assert_close(tensors["phi"], torch.nn.functional.silu(tensors["vectors"]))
-    images, _ = draw_example([head()], RECIPE, 0)
+    images = draw_example([head()], RECIPE, 0).images
     given = [image.placed for image in images]
     with torch.no_grad():
         wanted = network(given, table(len(given)))[0]
@@ -227,7 +229,7 @@ def test_a_learner_that_begins_from_narrower_weights_sees_what_they_saw(
     monkeypatch.setattr(vision, "preset", lambda _: wider)
     wide = new_learner(RECIPE)
     begin_from(wide, tmp_path)
-    images, _ = draw_example([head()], RECIPE, 0)
+    images = draw_example([head()], RECIPE, 0).images
     placed = [image.placed for image in images[:1]]
     with torch.no_grad():
         before, after = averaged(narrow)[0](placed, narrow.table(1)), wide.network(placed, wide.table(1))
@@ -242,9 +244,14 @@ LESIONED = replace(
 )
 
 
+def source(subject: Subject, anatomy: Anatomy) -> LesionSource:
+    assert LESIONED.lesions is not None
+    return lesions_from({subject.name: anatomy}, LESIONED.lesions)
+
+
 def test_lesions_of_many_kinds_are_targets_beside_the_anatomy() -> None:
     subject, anatomy = head_and_anatomy()
-    images, _ = draw_example([subject], LESIONED, 3, {subject.name: anatomy})
+    images = draw_example([subject], LESIONED, 3, source(subject, anatomy)).images
     anatomical = len(load_labels().targets)
     found = dict(zip(PATHOLOGIES, images[0].targets[anatomical:], strict=True))
     assert images[0].kind == "FLAIR"
@@ -271,7 +278,7 @@ def test_conditions_of_new_pathologies_learn_while_those_that_were_learned_stay(
     recipe = replace(LESIONED, table_learns=False)
     learner = new_learner(recipe)
     before = learner.table.vectors.detach().clone()
-    train_step(learner, [subject], recipe, anatomies={subject.name: anatomy})
+    train_step(learner, [subject], recipe, lesions=source(subject, anatomy))
     known = len(before) - len(PATHOLOGIES)
     assert torch.equal(learner.table.vectors[:known], before[:known])
     assert bool((learner.table.vectors[known:] != before[known:]).any(dim=1).all())
@@ -280,6 +287,13 @@ def test_conditions_of_new_pathologies_learn_while_those_that_were_learned_stay(
 def test_training_with_lesions_learns_them(tmp_path: Path) -> None:
     subject, anatomy = head_and_anatomy()
     learner = new_learner(replace(LESIONED, steps=2))
-    train(learner, [subject], replace(LESIONED, steps=2), tmp_path, 5, anatomies={subject.name: anatomy})
+    train(
+        learner,
+        [subject],
+        replace(LESIONED, steps=2),
+        tmp_path,
+        5,
+        lesions=source(subject, anatomy),
+    )
     export(learner, tmp_path)
     assert read_table(tmp_path / "condition_table.safetensors").names[-4:] == PATHOLOGIES

@@ -17,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 HIGHEST_ID = 1024
+MARGIN_MM = 40
+"""What is kept around the brain; the field of view of a training image is chosen within."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,3 +106,11 @@ def load_labels() -> Labels:
         lesion_in=tuple(names.index(name) for name in table["lesion_in"]),
         plain=torch.tensor(plain),
     )
+
+
+def cut_of(compact: np.ndarray, scheme: Labels) -> tuple[slice, slice, slice]:
+    """What is kept of a label map, before its border: `MARGIN_MM` around its structures."""
+    inside = np.argwhere((compact > 0) & (compact <= scheme.structures))
+    low = np.maximum(inside.min(axis=0) - MARGIN_MM, 0)
+    high = np.minimum(inside.max(axis=0) + 1 + MARGIN_MM, compact.shape)
+    return slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])

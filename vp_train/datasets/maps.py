@@ -5,7 +5,7 @@ Layout of the data: `<name>_seg.nii.gz` with aseg ids, 1 mm, RAS (SynthSeg's pub
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel
@@ -14,10 +14,9 @@ import torch
 
 from vp_model.geometry import spacing
 from vp_model.vision.prepare import to_ras
-from vp_train.datasets.labels import Labels, load_labels
+from vp_train.datasets.labels import Labels, cut_of, load_labels
+from vp_train.datasets.parcels import load_parcels, read_parcels
 
-MARGIN_MM = 40
-"""What is kept around the brain; the field of view of a training image is chosen within."""
 HELD_OUT = ("synthseg_19", "synthseg_20")
 """Whole subjects that training never sees."""
 
@@ -28,16 +27,23 @@ class Subject:
 
     Attributes:
         low, high: (3,) index of the brain's bounding box in `labels`, `high` being one past the last.
+        parcels: (w, h, d) uint8, compact indices of the parcellation (`parcels.json`), where it was read.
     """
 
     name: str
     labels: torch.Tensor
     low: tuple[int, int, int]
     high: tuple[int, int, int]
+    parcels: torch.Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Subject:
+        """With its voxels on a device."""
+        parcels = None if self.parcels is None else self.parcels.to(device)
+        return replace(self, labels=self.labels.to(device), parcels=parcels)
 
 
 def read_subject(path: Path, scheme: Labels) -> Subject:
-    """One label map, cut to `MARGIN_MM` around the brain.
+    """One label map, cut to `labels.MARGIN_MM` around the brain.
 
     Raises:
         ValueError: the map is not of 1 mm, or holds no brain.
@@ -51,14 +57,6 @@ def read_subject(path: Path, scheme: Labels) -> Subject:
         raise ValueError(f"{path.name} holds no structure of structures.json.")
     cut = np.pad(compact[cut_of(compact, scheme)], 1)
     return _subject(path.name.removesuffix("_seg.nii.gz"), cut, scheme)
-
-
-def cut_of(compact: np.ndarray, scheme: Labels) -> tuple[slice, slice, slice]:
-    """What `read_subject` keeps of a label map, before the border: `MARGIN_MM` around its structures."""
-    inside = np.argwhere((compact > 0) & (compact <= scheme.structures))
-    low = np.maximum(inside.min(axis=0) - MARGIN_MM, 0)
-    high = np.minimum(inside.max(axis=0) + 1 + MARGIN_MM, compact.shape)
-    return slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])
 
 
 def _subject(name: str, compact: np.ndarray, scheme: Labels) -> Subject:
@@ -93,6 +91,23 @@ def load_subjects(folder: Path, cache: Path | None = None) -> list[Subject]:
     if not subjects:
         raise FileNotFoundError(f"No label map synthseg_*_seg.nii.gz in {folder}.")
     return subjects
+
+
+def with_parcels(subjects: list[Subject], folder: Path) -> list[Subject]:
+    """The subjects with the parcellation that lies beside their label maps.
+
+    Raises:
+        FileNotFoundError: one has none.
+        ValueError: one is not on its label map's grid.
+    """
+    labels, scheme = load_labels(), load_parcels()
+    found = []
+    for subject in subjects:
+        ids = read_parcels(folder, subject.name, labels)
+        if ids is None:
+            raise FileNotFoundError(f"No parcellation {subject.name}_parc.nii.gz in {folder}.")
+        found.append(replace(subject, parcels=torch.from_numpy(scheme.compact(ids))))
+    return found
 
 
 def split(subjects: list[Subject]) -> tuple[list[Subject], list[Subject]]:

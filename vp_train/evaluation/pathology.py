@@ -22,7 +22,7 @@ from vp_train.synthesis.lesions.kinds import Kind, load_kinds
 from vp_train.synthesis.lesions.targets import is_a
 from vp_train.synthesis.scene import draw_grid, draw_scene, render
 from vp_train.training.condition import ConditionTable
-from vp_train.training.examples import draw_kind, with_lesions
+from vp_train.training.examples import draw_focal, draw_kind
 from vp_train.training.recipe import LesionDrawing
 
 SMALLEST_ML = 0.5
@@ -120,7 +120,8 @@ def _images(
             chance = Chance.seeded(seed + 1_000 * number + sample)
             subject = held_out[sample % len(held_out)]
             scene = draw_scene(subject, labels, chance)
-            scene = with_lesions(scene, replace(drawing, counts=(1.0,), kinds=kinds), anatomies, chance)
+            one = replace(drawing, counts=(1.0,), kinds=kinds)
+            scene = replace(scene, synthetic=draw_focal(subject, anatomies[subject.name], one, chance))
             grid = draw_grid(subject, [spacing_mm] * 3, None, chance)
             kind = draw_kind(drawing.contrasts, chance)
             image = render(scene, labels, *grid, chance, kind, drawing.pathologies)

@@ -6,7 +6,7 @@ Follows SynthSeg's generator (Billot et al. 2023) and the paper's C.5: one torch
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ import torch
 from vp_model.geometry import Placed, Shape, World
 from vp_train.datasets.labels import Labels
 from vp_train.datasets.maps import Subject
+from vp_train.datasets.parcels import load_parcels
 from vp_train.synthesis.artefacts import acquire, average, blur, corrupted
 from vp_train.synthesis.chance import Chance
 from vp_train.synthesis.contrast import draw_contrast
@@ -96,9 +97,13 @@ def draw_grid(
     return (int(count[0]), int(count[1]), int(count[2])), world
 
 
-def parts_of(spacing_mm: Sequence[float]) -> tuple[int, int, int]:
-    """Into how many parts a voxel is divided along each axis, so that partial volume is seen but cost stays bounded."""
-    fine = 1.5 if min(spacing_mm) < 2.5 else 2.0
+def parts_of(spacing_mm: Sequence[float], part_mm: float | None = None) -> tuple[int, int, int]:
+    """Into how many parts a voxel is divided along each axis, so that partial volume is seen but cost stays bounded.
+
+    Args:
+        part_mm: about how long a part is; None: as long as a CPU can afford.
+    """
+    fine = part_mm or (1.5 if min(spacing_mm) < 2.5 else 2.0)
     first, second, third = (max(1, round(step / fine)) for step in spacing_mm)
     return first, second, third
 
@@ -111,13 +116,20 @@ def render(
     chance: Chance,
     kind: str | None = None,
     pathologies: Sequence[str] = (),
+    regions: Sequence[str] = (),
+    part_mm: float | None = None,
 ) -> Image:
     """The scene on a grid, in a contrast of its own, on the device of the subject's labels, as `chance` is.
 
     Args:
-        pathologies: names of the ontology whose masks follow those of `labels.targets`.
+        pathologies: names of the ontology whose masks follow those of `labels.targets` and `regions`.
+        regions: of the subject's parcellation, whose masks follow those of `labels.targets`.
+        part_mm: how finely the label map is looked at (`parts_of`).
+
+    Raises:
+        ValueError: there are regions to show, and the subject has no parcellation.
     """
-    parts = parts_of([float(world[axis, axis]) for axis in range(3)])
+    parts = parts_of([float(world[axis, axis]) for axis in range(3)], part_mm)
     device = scene.subject.labels.device
     axes = grid_axes(shape, world, parts, device)
     found = look_up(scene.subject, scene.deformation.voxels(axes))
@@ -151,21 +163,51 @@ def render(
     image = image + deviations[visible] * chance.noise(*found.shape)
     image = average(blur(image, chance.number(0.35, 0.9)), parts)
     image = acquire(image, grid_axes(shape, world, (1, 1, 1), device), chance)
-    wanted = targets(found, lesion, labels, parts)
+    wanted = [targets(found, lesion, labels, parts)]
+    if regions:
+        wanted.append(region_targets(scene, axes, regions, parts))
     if pathologies:
-        wanted = torch.cat([wanted, torch.stack([average(mask.float(), parts) for mask in further])])
-    return Image(Placed(image[None, None], world), wanted, contrast.kind)
+        wanted.append(torch.stack([average(mask.float(), parts) for mask in further]))
+    return Image(Placed(image[None, None], world), torch.cat(wanted), contrast.kind)
 
 
 def targets(found: torch.Tensor, lesion: torch.Tensor, labels: Labels, parts: tuple[int, int, int]) -> torch.Tensor:
     """(t, w, h, d): the share of each voxel that each target fills, counted over the voxel's parts."""
     w, h, d = (size // part for size, part in zip(found.shape, parts, strict=True))
-    blocks = found.view(w, parts[0], h, parts[1], d, parts[2]).permute(1, 3, 5, 0, 2, 4).reshape(-1, w * h * d)
-    share = torch.zeros(len(labels.names), w * h * d, device=found.device)
-    share.scatter_add_(0, blocks, torch.full(blocks.shape, 1.0 / len(blocks), device=found.device))
+    share = label_shares(found, len(labels.names), parts)
     brain = share[list(labels.brain)].sum(dim=0, keepdim=True)
     lesions = average(lesion.float(), parts).reshape(1, -1)
     return torch.cat([share[1 : labels.structures + 1], brain, lesions]).view(-1, w, h, d)
+
+
+def label_shares(found: torch.Tensor, count: int, parts: tuple[int, int, int]) -> torch.Tensor:
+    """(count, w·h·d): the share of each voxel that each of `count` labels fills, of labels (w·p, h·q, d·r) int64."""
+    w, h, d = (size // part for size, part in zip(found.shape, parts, strict=True))
+    blocks = found.view(w, parts[0], h, parts[1], d, parts[2]).permute(1, 3, 5, 0, 2, 4).reshape(-1, w * h * d)
+    share = torch.zeros(count, w * h * d, device=found.device)
+    return share.scatter_add_(0, blocks, torch.full(blocks.shape, 1.0 / len(blocks), device=found.device))
+
+
+def region_targets(
+    scene: Scene,
+    axes: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    regions: Sequence[str],
+    parts: tuple[int, int, int],
+) -> torch.Tensor:
+    """(r, w, h, d): the share of each voxel that each region of the parcellation fills, at the parts' coordinates.
+
+    Raises:
+        ValueError: the subject has no parcellation.
+    """
+    parcels, scheme = scene.subject.parcels, load_parcels()
+    if parcels is None:
+        raise ValueError(f"{scene.subject.name} has no parcellation, which these regions need: {', '.join(regions)}.")
+    found = look_up(replace(scene.subject, labels=parcels), scene.deformation.voxels(axes))
+    if scene.deformation.mirrored:
+        found = scheme.swap.to(found.device)[found]
+    share = label_shares(found, len(scheme.swap), parts)
+    shape = [size // part for size, part in zip(found.shape, parts, strict=True)]
+    return (scheme.of(regions).to(share.device) @ share).clamp_(max=1.0).view(-1, *shape)
 
 
 def lesion_targets(scene: Scene, lesion: int, shape: Shape, world: World) -> dict[str, torch.Tensor]:

@@ -11,7 +11,8 @@ from torch.nn import functional
 
 SMOOTH = 1e-3
 BLOCK = 4096
-"""Voxels that `whole_map_loss` takes at a time."""
+"""Voxels that `whole_map_loss` takes at a time on a CPU, whose cache they fit into."""
+BLOCK_ELSEWHERE = 1 << 19
 
 
 def soft_dice(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -67,13 +68,14 @@ class _WholeMapLoss(torch.autograd.Function):
     def forward(
         context: Any, logits: torch.Tensor, share: torch.Tensor, voxelwise: float, weights: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        voxels = logits.shape[1]
-        sums = torch.zeros(4, logits.shape[0], dtype=torch.float64)
-        entropy = torch.zeros((), dtype=torch.float64)
+        voxels, device = logits.shape[1], logits.device
+        step = BLOCK if device.type == "cpu" else BLOCK_ELSEWHERE
+        sums = torch.zeros(4, logits.shape[0], dtype=torch.float64, device=device)
+        entropy = torch.zeros((), dtype=torch.float64, device=device)
         probability = torch.empty_like(logits)
         # Blocks that stay in the processor's cache: every pass over the whole would wait for memory instead.
-        for start in range(0, voxels, BLOCK):
-            block = slice(start, start + BLOCK)
+        for start in range(0, voxels, step):
+            block = slice(start, start + step)
             x, y = logits[:, block], share[:, block]
             p = torch.sigmoid(x)
             probability[:, block] = p
@@ -85,16 +87,15 @@ class _WholeMapLoss(torch.autograd.Function):
         over, under = 2 * overlap + SMOOTH, squares + wanted_squares + SMOOTH
         dice = over / under
         present = (amount > 1.0).to(dice.dtype)
-        if not bool(present.any()):
-            present = torch.ones_like(dice)
+        present = torch.where(present.any(), present, torch.ones_like(dice))  # without waiting for a GPU to say
         weighed = present * weights
         weighed = weighed / weighed.sum()
         loss = 1 - (dice * weighed).sum() + voxelwise * (entropy / voxels).to(dice.dtype)
 
         gradient = torch.empty_like(logits)
         of_share, of_probability = (-2 * weighed / under)[:, None], (2 * weighed * over / under.square())[:, None]
-        for start in range(0, voxels, BLOCK):
-            block = slice(start, start + BLOCK)
+        for start in range(0, voxels, step):
+            block = slice(start, start + step)
             p, y = probability[:, block], share[:, block]
             slope = (y * of_share).addcmul_(p, of_probability)
             gradient[:, block] = slope.mul_(p).mul_(1 - p).add_(p - y, alpha=voxelwise / voxels)

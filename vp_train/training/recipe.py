@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vp_train.datasets.labels import load_labels
+from vp_train.datasets.parcels import load_parcels
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -53,8 +56,13 @@ class Recipe:
             weighs one that is averaged over them.
         condition_noise: standard deviation of what is added to φ, so that m bears what a language model emits instead.
         lesions: of many kinds, drawn into the label maps; None: only the white matter lesions of every scene.
-        table_learns: whether conditions of the label maps' targets still change; off once a language model has learned
-            them. Those of `lesions` always learn.
+        table_learns: whether conditions of the label maps' targets and of `regions` still change; off once a language
+            model has learned them. Those of `lesions` always learn, unless `fixed`.
+        fixed: no condition changes, that of a pathology neither.
+        regions: how many regions of the parcellation (`parcels.json`) are asked for at a step beside all other
+            targets; 0: they are not learned.
+        part_mm: how finely label maps are looked at (`scene.parts_of`).
+        bf16: autocast to bfloat16 where the device is a GPU.
     """
 
     preset: str
@@ -76,11 +84,21 @@ class Recipe:
     condition_noise: float = 0.0
     table_learns: bool = True
     lesions: LesionDrawing | None = None
+    fixed: bool = False
+    regions: int = 0
+    part_mm: float | None = None
+    bf16: bool = True
 
     @property
     def pathologies(self) -> tuple[str, ...]:
         """What is learned beside the targets of the label maps."""
         return self.lesions.pathologies if self.lesions is not None else ()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of everything that is learned, as the condition table has them."""
+        regions = load_parcels().names if self.regions else ()
+        return (*load_labels().targets, *regions, *self.pathologies)
 
     def rate_at(self, step: int) -> float:
         rise = min(1.0, (step + 1) / max(self.warmup, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import time
@@ -11,10 +12,13 @@ from pathlib import Path
 
 import torch
 
-from vp_train.datasets.maps import load_subjects, split
+from vp_model.vision.device import find_device
+from vp_train.datasets.maps import load_subjects, split, with_parcels
 from vp_train.evaluation.anatomy import score_anatomy, score_lesions
 from vp_train.evaluation.curves import plot_curves
 from vp_train.synthesis.lesions.anatomy import load_anatomies
+from vp_train.training.examples import LesionSource, lesions_from
+from vp_train.training.focal import lesion_workers
 from vp_train.training.recipe import Recipe, bundled_recipe, read_recipe
 from vp_train.training.vision import Learner, averaged, begin_from, export, load_learner, train
 
@@ -60,6 +64,8 @@ def train_vision(
     threads: int | None = None,
     say: Callable[[str], None] = print,
     begin: Path | None = None,
+    device: str = "cpu",
+    workers: int = 0,
 ) -> Learner:
     """Train m (or go on with the state in `out`) and export it.
 
@@ -68,26 +74,36 @@ def train_vision(
         out: gets state, curves, `vision.safetensors` and `condition_table.safetensors`.
         validation: folder of real scans with references, never trained on.
         begin: folder of weights to begin from where `out` holds no state yet.
+        device: that draws and learns: `cpu`, `cuda` or `auto`.
+        workers: processes that draw lesions beside this one.
         minutes: after which training stops, resumable; a file `stop` in `out` or SIGTERM stops it earlier.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     subjects, held_out = split(load_subjects(data, out / "cache"))
-    learner = load_learner(recipe, out)
+    at = find_device(device)
+    learner = load_learner(recipe, out, at)
     if begin is not None and learner.step == 0:
         begin_from(learner, begin)
-    say(f"step {learner.step} of {recipe.steps}; {len(subjects)} subjects, {len(held_out)} held out")
-
-    anatomies = None
-    if recipe.lesions is not None:
-        found = load_anatomies(data, subjects, out / "cache")
-        anatomies = {subject.name: anatomy for subject, anatomy in zip(subjects, found, strict=True)}
+    say(f"step {learner.step} of {recipe.steps}; {len(subjects)} subjects, {len(held_out)} held out; on {at.type}")
+    if recipe.regions:
+        subjects = with_parcels(subjects, data)
 
     def watch(current: Learner) -> None:
         if validation is not None:
             watch_validation(current, validation, out, say)
 
-    train(learner, subjects, recipe, out, minutes, watch, watch_minutes, anatomies)
+    with contextlib.ExitStack() as stack:
+        lesions: LesionSource | None = None
+        if recipe.lesions is not None:
+            found = load_anatomies(data, subjects, out / "cache")
+            if workers:
+                lesions = stack.enter_context(lesion_workers(data, out / "cache", recipe.lesions, workers))
+            else:
+                by_name = {subject.name: anatomy for subject, anatomy in zip(subjects, found, strict=True)}
+                lesions = lesions_from(by_name, recipe.lesions)
+        there = [subject.to(at) for subject in subjects]
+        train(learner, there, recipe, out, minutes, watch, watch_minutes, lesions)
     watch(learner)
     export(learner, out)
     return learner

@@ -10,10 +10,12 @@ Notable:
 from __future__ import annotations
 
 import csv
+import math
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -28,18 +30,18 @@ from vp_model.vision.weights import save_vision
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import Subject
 from vp_train.synthesis.chance import Chance
-from vp_train.synthesis.lesions.anatomy import Anatomy
-from vp_train.synthesis.scene import Image
 from vp_train.training.condition import ConditionTable, read_vectors, save_conditions
-from vp_train.training.examples import SEED_STRIDE, draw_example
+from vp_train.training.examples import SEED_STRIDE, Example, LesionSource, draw_example
 from vp_train.training.loss import segmentation_loss, whole_map_loss
-from vp_train.training.recipe import Recipe, Scale
+from vp_train.training.recipe import Recipe
 
 NEW_SPREAD = 0.7
 """Deviation of the conditions of new regions about that of white matter lesions."""
 STATE = "state.pt"
 STOP = "stop"
 TABLE_FILE = "condition_table.safetensors"
+DRAWN_AT_ONCE = {"cpu": 1, "cuda": 6}
+"""Examples that are drawn while the network learns: a GPU is asked by several threads, each of which often waits."""
 
 
 @dataclass(eq=False)
@@ -54,6 +56,10 @@ class Learner:
     seconds: float = 0.0
     recent: list[tuple[float, float]] = field(default_factory=list)
 
+    @property
+    def device(self) -> torch.device:
+        return self.table.vectors.device
+
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         return {
             **{f"network.{name}": value for name, value in self.network.named_parameters()},
@@ -61,14 +67,18 @@ class Learner:
         }
 
 
-def new_learner(recipe: Recipe) -> Learner:
+def new_learner(recipe: Recipe, device: torch.device | str = "cpu") -> Learner:
     torch.manual_seed(recipe.seed)
     config = preset(recipe.preset)
     # Channels last saves oneDNN the reordering around each convolution: a third of a step's time on a CPU.
     network = VisionNetwork(config).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    table = ConditionTable((*load_labels().targets, *recipe.pathologies), config.condition_size)
+    network = network.to(device)
+    table = ConditionTable(recipe.targets, config.condition_size).to(device)
     optimizer = torch.optim.AdamW(
-        [*network.parameters(), *table.parameters()], lr=recipe.rate, weight_decay=recipe.weight_decay
+        [*network.parameters(), *table.parameters()],
+        lr=recipe.rate,
+        weight_decay=recipe.weight_decay,
+        fused=torch.device(device).type == "cuda",
     )
     learner = Learner(network, table, optimizer, {})
     learner.average = {name: value.detach().clone() for name, value in learner.parameters().items()}
@@ -116,29 +126,33 @@ def train_step(
     learner: Learner,
     subjects: Sequence[Subject],
     recipe: Recipe,
-    example: tuple[list[Image], Scale] | None = None,
-    anatomies: Mapping[str, Anatomy] | None = None,
+    example: Example | None = None,
+    lesions: LesionSource | None = None,
 ) -> float:
     """One step: segment every target, update weights and their average. Returns the mean soft Dice.
 
     Args:
+        subjects: on the learner's device.
         example: what `draw_example` gives for this step, where it was drawn beforehand.
-        anatomies: by the subjects' names, where the recipe draws lesions.
+        lesions: where the recipe draws lesions.
     """
-    images, scale = example or draw_example(subjects, recipe, learner.step, anatomies)
+    example = example or draw_example(subjects, recipe, learner.step, lesions)
+    images, device = example.images, learner.device
     for group in learner.optimizer.param_groups:
         group["lr"] = recipe.rate_at(learner.step)
-    learner.table.requires_grad_(recipe.table_learns or bool(recipe.pathologies))
-    phi = learner.table(len(images))
+    learner.table.requires_grad_(recipe.table_learns or (bool(recipe.pathologies) and not recipe.fixed))
+    rows = [learner.table.names.index(name) for name in example.names]
+    phi = learner.table(len(images))[rows]
     if recipe.condition_noise:
         chance = Chance.seeded(recipe.seed * SEED_STRIDE - 1 - learner.step)
-        phi = phi + chance.normal(*phi.shape) * recipe.condition_noise
-    logits = learner.network([image.placed for image in images], phi)
-    weights = torch.tensor([recipe.emphasis.get(name, 1.0) for name in learner.table.names])
+        phi = phi + (chance.normal(*phi.shape) * recipe.condition_noise).to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16 and device.type == "cuda"):
+        logits = learner.network([image.placed for image in images], phi)
+    weights = torch.tensor([recipe.emphasis.get(name, 1.0) for name in example.names]).to(device)
     results = [
-        whole_map_loss(found, image.targets, recipe.voxelwise, weights)
+        whole_map_loss(found.float(), image.targets, recipe.voxelwise, weights)
         if recipe.voxelwise
-        else segmentation_loss(found, image.targets, recipe.cross_entropy, weights)
+        else segmentation_loss(found.float(), image.targets, recipe.cross_entropy, weights)
         for found, image in zip(logits, images, strict=True)
     ]
     loss = torch.stack([loss for loss, _ in results]).mean()
@@ -146,20 +160,28 @@ def train_step(
     loss.backward()  # type: ignore[no-untyped-call]
     parameters = learner.parameters()
     norm = torch.nn.utils.clip_grad_norm_(list(parameters.values()), recipe.clip)
-    if bool(torch.isfinite(norm)):
-        known = 0 if recipe.table_learns else len(learner.table.names) - len(recipe.pathologies)
-        kept = learner.table.vectors[:known].detach().clone()
-        learner.optimizer.step()
-        with torch.no_grad():
-            learner.table.vectors[:known] = kept
+    mean = torch.stack([dice for _, dice in results]).mean()
+    length, dice = torch.stack([norm, mean]).tolist()  # a GPU is waited for once
+    if math.isfinite(length):
+        _change(learner, recipe)
     learner.step += 1
     decay = min(recipe.averaging, learner.step / (learner.step + 20))
     with torch.no_grad():
-        for name, value in parameters.items():
-            learner.average[name].lerp_(value.detach(), 1 - decay)
-    dice = float(torch.stack([dice for _, dice in results]).mean())
-    learner.recent.append((scale.spacing, dice))
-    return dice
+        new = [value.detach() for value in parameters.values()]
+        torch._foreach_lerp_([learner.average[name] for name in parameters], new, 1 - decay)
+    learner.recent.append((example.scale.spacing, dice))
+    return float(dice)
+
+
+def _change(learner: Learner, recipe: Recipe) -> None:
+    """Apply the gradients, to everything but the conditions that the recipe keeps."""
+    known = 0
+    if not recipe.table_learns:
+        known = len(learner.table.names) - (0 if recipe.fixed else len(recipe.pathologies))
+    kept = learner.table.vectors[:known].detach().clone()
+    learner.optimizer.step()
+    with torch.no_grad():
+        learner.table.vectors[:known] = kept
 
 
 def save_learner(learner: Learner, folder: Path) -> None:
@@ -177,12 +199,12 @@ def save_learner(learner: Learner, folder: Path) -> None:
     (folder / f"{STATE}.new").replace(folder / STATE)
 
 
-def load_learner(recipe: Recipe, folder: Path) -> Learner:
+def load_learner(recipe: Recipe, folder: Path, device: torch.device | str = "cpu") -> Learner:
     """The learner whose state is in the folder, or a new one where there is none."""
-    learner = new_learner(recipe)
+    learner = new_learner(recipe, device)
     if not (folder / STATE).exists():
         return learner
-    state = torch.load(folder / STATE, weights_only=True)
+    state = torch.load(folder / STATE, weights_only=True, map_location=device)
     learner.network.load_state_dict(state["network"])
     learner.table.load_state_dict(state["table"])
     if state["optimizer"] is not None:
@@ -221,12 +243,13 @@ def train(
     minutes: float,
     watch: Callable[[Learner], None] | None = None,
     watch_minutes: float = 6.0,
-    anatomies: Mapping[str, Anatomy] | None = None,
+    lesions: LesionSource | None = None,
 ) -> None:
     """Train until the recipe's steps are done, the minutes are over or somebody asks to stop; then save.
 
     Args:
-        anatomies: by the subjects' names, where the recipe draws lesions.
+        subjects: on the learner's device.
+        lesions: where the recipe draws lesions.
         watch: called every `watch_minutes` (validation); its time counts.
     """
     asked = False
@@ -238,17 +261,19 @@ def train(
     previous = signal.signal(signal.SIGTERM, ask)
     started, before = time.monotonic(), learner.seconds
     saved = watched = started
-    # The next example is drawn while the network learns from this one.
-    drawing = ThreadPoolExecutor(1)
-    upcoming = drawing.submit(draw_example, subjects, recipe, learner.step, anatomies)
+    # The next examples are drawn while the network learns from this one.
+    at_once = DRAWN_AT_ONCE[learner.device.type]
+    drawing = ThreadPoolExecutor(at_once)
+    upcoming: deque[Future[Example]] = deque()
     while learner.step < recipe.steps and not asked and not (folder / STOP).exists():
         now = time.monotonic()
         learner.seconds = before + now - started
         if now - started > minutes * 60:
             break
-        example = upcoming.result()
-        upcoming = drawing.submit(draw_example, subjects, recipe, learner.step + 1, anatomies)
-        train_step(learner, subjects, recipe, example)
+        while len(upcoming) <= at_once:
+            step = learner.step + len(upcoming)
+            upcoming.append(drawing.submit(draw_example, subjects, recipe, step, lesions))
+        train_step(learner, subjects, recipe, upcoming.popleft().result())
         if learner.step % 50 == 0:
             _note(learner, recipe, folder)
         if now - saved > 90:

@@ -16,23 +16,20 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from vp_model.vision.prepare import to_ras
-from vp_train.datasets.labels import Labels, load_labels
-from vp_train.datasets.maps import Subject, cut_of
+from vp_train.datasets.labels import load_labels
+from vp_train.datasets.maps import Subject
+from vp_train.datasets.parcels import RIGHT, read_parcels
 
 DEEPEST_MM = 255
 SHELL_MM = 3.0
 """Thickness of the space around the brain where a label map has none (no cerebrospinal fluid)."""
 CLOSED_MM = 4
 """Gaps within the intracranial space up to twice this wide are no surface."""
-RIGHT = 1000
-"""Ids of parcels of the right side are this much higher."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +232,8 @@ def load_anatomies(folder: Path, subjects: Sequence[Subject], cache: Path | None
     Raises:
         ValueError: parcels are not on their label map's grid.
     """
-    return [kept_anatomy(subject, cache, partial(_parcels, folder, subject, load_labels())) for subject in subjects]
+    labels = load_labels()
+    return [kept_anatomy(subject, cache, partial(read_parcels, folder, subject.name, labels)) for subject in subjects]
 
 
 def kept_anatomy(
@@ -266,17 +264,3 @@ def _read(path: Path) -> Anatomy:
         places = tuple(Place(**row) for row in json.loads(str(kept["places"])))
         place, dura, ventricle = (torch.from_numpy(kept[name]) for name in ("place", "dura", "ventricle"))
     return Anatomy(places, place, dura, ventricle)
-
-
-def _parcels(folder: Path, subject: Subject, labels: Labels) -> NDArray[np.integer] | None:
-    path = folder / f"{subject.name}_parc.nii.gz"
-    if not path.exists():
-        return None
-    seg = nibabel.load(folder / f"{subject.name}_seg.nii.gz")
-    ids, _ = to_ras(np.asarray(seg.dataobj), np.asarray(seg.affine))  # type: ignore[attr-defined]
-    image = nibabel.load(path)
-    parcels, _ = to_ras(np.asarray(image.dataobj), np.asarray(image.affine))  # type: ignore[attr-defined]
-    if parcels.shape != ids.shape:
-        raise ValueError(f"{path.name} has {parcels.shape} voxels, its label map {ids.shape}.")
-    cut = cut_of(labels.compact_with_lesions(ids), labels)
-    return np.pad(np.rint(parcels[cut]).astype(np.int64), 1)
