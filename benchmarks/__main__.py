@@ -1,4 +1,4 @@
-"""Runs every benchmark and prints its table."""
+"""Runs every benchmark that needs no GPU and prints its table; `benchmarks.gpu` runs those that need one."""
 
 from benchmarks import (
     first_answer,

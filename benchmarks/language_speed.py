@@ -14,6 +14,7 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -65,17 +66,24 @@ class Measured:
     masks: float
 
 
-def measure(checkpoint: Checkpoint, rounds: int) -> list[Measured]:
+def load(checkpoint: Checkpoint) -> tuple[LanguageModel, Tokenizer]:
+    """α in single precision."""
     tokenizer = load_tokenizer(checkpoint.folder / TOKENIZER_FILE)
     model = LanguageModel(LanguageConfig(**checkpoint.language), tokenizer.get_vocab_size())
     weights = load_file(checkpoint.folder / LANGUAGE_FILE)
     model.load_state_dict({name: value.float() for name, value in weights.items()})
-    model.eval()
+    return model.eval(), tokenizer
+
+
+def measure(
+    checkpoint: Checkpoint, rounds: int, prompts: Sequence[tuple[str, tuple[InputVolume, ...]]] = PROMPTS
+) -> list[Measured]:
+    model, tokenizer = load(checkpoint)
     constraint = make_constraint(tokenizer)
     found = region_targets(load_ontology(), checkpoint.regions)
     targets = {name: target for name, target in found.items() if len(target.sides) == 1}
     results = []
-    for prompt, volumes in PROMPTS:
+    for prompt, volumes in prompts:
         known = initial_known(volumes, targets)
         text = initial_text(prompt, volumes, checkpoint.served)
         samples = []
@@ -87,7 +95,7 @@ def measure(checkpoint: Checkpoint, rounds: int) -> list[Measured]:
             step = writer.write(known)
             constrained = time.process_time() - started - read
             ids = [*encode(tokenizer, step.code), tokenizer.token_to_id(END)]
-            free = _free(model, encode(tokenizer, text), len(ids))
+            free = seconds_unconstrained(model, encode(tokenizer, text), len(ids), time.process_time)
             lines = step.code.splitlines()
             parts = _parts(lines, known, constraint, tokenizer)
             if number:  # the first round warms caches up
@@ -98,14 +106,16 @@ def measure(checkpoint: Checkpoint, rounds: int) -> list[Measured]:
 
 
 @torch.inference_mode()
-def _free(model: LanguageModel, prompt: list[int], count: int) -> float:
+def seconds_unconstrained(
+    model: LanguageModel, prompt: Sequence[int], count: int, clock: Callable[[], float], device: str = "cpu"
+) -> float:
     """Seconds for `count` tokens, each the most probable, after a prompt."""
-    result = model(torch.tensor([prompt]), None, None, use_cache=True)
-    started = time.process_time()
+    result = model(torch.tensor([prompt], device=device), None, None, use_cache=True)
+    started = clock()
     for _ in range(count):
         token = int(result.logits[0, -1].argmax())
-        result = model(torch.tensor([[token]]), None, result.cache, use_cache=True)
-    return time.process_time() - started
+        result = model(torch.tensor([[token]], device=device), None, result.cache, use_cache=True)
+    return clock() - started
 
 
 def _parts(lines: list[str], known: Known, constraint: LLTokenizer, tokenizer: Tokenizer) -> tuple[float, float, float]:

@@ -1,9 +1,12 @@
-"""What the benchmarks of m share: a task in a process of its own with its times and its peak of memory; a phantom."""
+"""What the benchmarks of m share: a task in a process of its own, or on a GPU, with its times and its peak of memory; a
+phantom.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import resource
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +20,10 @@ GIGABYTE = 1e9
 LAYERS = ((1.0, 700.0), (0.9, 60.0), (0.85, 500.0), (0.3, 150.0))
 """Scalp, skull, brain and ventricles: radius as a share of the head's, intensity."""
 HEAD_MM = (152.0, 190.0, 180.0)
+ROUNDS_SECONDS = 0.3
+"""Of rounds on a GPU, whose number lies between one and `MOST_ROUNDS`."""
+MOST_ROUNDS = 7
+OUT_OF_MEMORY = "out of memory"
 
 
 @dataclass(frozen=True)
@@ -30,25 +37,57 @@ class Cost:
 
 
 def measured(work: Callable[[], Any]) -> Cost:
-    """What some work costs in this process. On CUDA the peak is that of the GPU's memory.
+    """What some work costs in this process.
 
     The peak of a process never falls: one process measures one thing.
     """
-    import torch
-
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    cuda = torch.cuda.is_available() and torch.cuda.memory_allocated() > 0
-    if cuda:
-        torch.cuda.reset_peak_memory_stats()
-        torch.cuda.synchronize()
     wall, cpu = time.perf_counter(), time.process_time()
     work()
-    if cuda:
-        torch.cuda.synchronize()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak = torch.cuda.max_memory_allocated() / GIGABYTE if cuda else (after - before) * 1024 / GIGABYTE
-    return Cost(wall, cpu, peak)
+    return Cost(wall, cpu, (after - before) * 1024 / GIGABYTE)
+
+
+def measured_on(device: str, work: Callable[[], Any]) -> Cost:
+    """As `measured`; on a GPU the medians of several rounds after one that warms up, seconds between events of the GPU,
+    and the peak of all that torch has allocated there. What does not fit leaves a note in place of numbers.
+    """
+    import torch
+
+    if device == "cpu":
+        return measured(work)
+    walls: list[float] = []
+    cpus: list[float] = []
+    fits = True
+    try:
+        torch.cuda.reset_peak_memory_stats()
+        warming = _round_on_gpu(work)[0]
+        for _ in range(min(max(int(ROUNDS_SECONDS / warming), 1), MOST_ROUNDS)):
+            wall, cpu = _round_on_gpu(work)
+            walls.append(wall)
+            cpus.append(cpu)
+    except torch.OutOfMemoryError:
+        fits = False
+    if not fits:  # once the error, which holds the tensors of its frames, is gone
+        torch.cuda.empty_cache()
+        return Cost(float("nan"), float("nan"), float("nan"), OUT_OF_MEMORY)
+    peak = torch.cuda.max_memory_allocated() / GIGABYTE
+    return Cost(statistics.median(walls), statistics.median(cpus), peak)
+
+
+def _round_on_gpu(work: Callable[[], Any]) -> tuple[float, float]:
+    """Seconds of the GPU, and of the process's CPU."""
+    import torch
+
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    cpu = time.process_time()
+    start.record()
+    work()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / 1000, time.process_time() - cpu
 
 
 def in_a_process(function: Callable[[dict[str, Any]], Cost], task: dict[str, Any]) -> Cost:
@@ -64,11 +103,11 @@ def in_a_process(function: Callable[[dict[str, Any]], Cost], task: dict[str, Any
     try:
         answer = receiver.recv()
     except EOFError:
-        answer = "out of memory"
+        answer = OUT_OF_MEMORY
     process.join()
     if isinstance(answer, Cost):
         return answer
-    if answer != "out of memory":
+    if answer != OUT_OF_MEMORY:
         raise RuntimeError(f"The measured process failed: {answer}")
     return Cost(float("nan"), float("nan"), float("nan"), answer)
 
@@ -78,7 +117,7 @@ def _child(sender: Connection, function: Callable[[dict[str, Any]], Cost], task:
         sender.send(function(task))
     except (MemoryError, RuntimeError) as error:
         text = f"{type(error).__name__}: {error}"
-        sender.send("out of memory" if "memory" in text.lower() else text)
+        sender.send(OUT_OF_MEMORY if "memory" in text.lower() else text)
 
 
 def phantom(

@@ -1,6 +1,7 @@
 """Synthesis: studies and images a second, and the share of time that a step of training waits for them.
 
 .venv/bin/python -m benchmarks.synthesis [--data LABEL_MAPS] [--studies 8] [--finest 1 2 4] [--steps 4]
+                                       [--devices cpu cuda]
 
 Studies are whole ones (sessions, lesions, sparsification, one target for each image) of a head in `--data`, or of a
 made-up one where there is none. The first study of a setting warms up and is not counted. Seconds are those of the CPU
@@ -50,10 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, default=default_data(), help="folder of label maps")
     parser.add_argument("--studies", type=int, default=8)
     parser.add_argument("--finest", type=float, nargs="+", default=[1.0, 2.0, 4.0], help="mm")
+    parser.add_argument("--devices", nargs="+", default=["cpu", "cuda"], help="those of them that are there")
     parser.add_argument("--steps", type=int, default=4, help="of training at the coarsest of these; 0 for none")
     chosen = parser.parse_args(arguments)
     person = load_person(chosen.data)
-    devices = [torch.device("cpu"), *([torch.device("cuda")] if torch.cuda.is_available() else [])]
+    devices = [torch.device(name) for name in chosen.devices if name == "cpu" or torch.cuda.is_available()]
     print(f"Subject {person.subject.name}, {torch.get_num_threads()} threads.\n")
     print(
         "| device | finest, mm | images a study | voxels a study | planning, s | rendering, s | studies/s | images/s |"

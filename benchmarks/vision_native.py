@@ -7,36 +7,54 @@
 A sample is a field of view and, for each of n volumes, an acquisition with its spacings, drawn from the paper's Table 2
 (`vp_train/synthesis/scan_geometries.json`), filled with Gaussian noise. The same sample goes through m natively and
 conformed: every volume on the same grid of 1 mm (the resampling itself is not counted). Inference is one condition;
-training is the backward pass of one step with soft Dice, where `--recompute` is the number of finest levels whose
-activations are computed again. Each measurement is a fresh process. The ratio is that of the sums over samples; in
-parentheses stands the mean of each sample's ratio, in which a sample counts as much whatever its size.
+training is one step with soft Dice, forward and backward, where `--recompute` is the number of finest levels whose
+activations are computed again. On a CPU each measurement is a fresh process; on a GPU (`--device cuda`) rounds are
+repeated, and the peak is that of all allocated there. The ratio is that of the sums over samples; in parentheses stands
+the mean of each sample's ratio, in which a sample counts as much whatever its size.
 
 `--reference` says where volumes of different geometries meet (`VisionConfig.reference`); several are measured on the
 same samples. Conformed volumes have one geometry, so that it does not matter there. `--arithmetic` counts what there is
 to multiply, which takes seconds at the full field of view.
 
-A CPU cannot do the paper's field of view for five volumes in training (an 80 GB GPU could not either): `--field` scales
-it along each axis. Spacings are as they are, so that the ratios are those of the full field but for what borders cost.
+A CPU cannot do the paper's field of view for five volumes in training: `--field` scales it along each axis. Spacings
+are as they are, so that the ratios are those of the full field but for what borders cost.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.measuring import Cost, in_a_process, measured
+from benchmarks.measuring import OUT_OF_MEMORY, Cost, in_a_process, measured_on
 
 if TYPE_CHECKING:
+    import torch
+
+    from vp_model.geometry import Placed
     from vp_model.vision.config import VisionConfig
+    from vp_model.vision.network import VisionNetwork
 
 Grid = tuple[tuple[int, int, int], tuple[float, float, float]]
 """Shape, and spacing in mm."""
 CONFORMED = "1 mm"
+CPU_COLUMNS = (("cpu", "wall", "peak"), ("cpu", "peak"))
+"""Of a `Cost`, what the table gives of inference and of training."""
+GPU_COLUMNS = (("wall", "peak"), ("wall", "peak"))
+CPU_HEADER = (
+    "| n | reference | voxels, 1 mm : native | CPU seconds | seconds | peak, GB | training: CPU seconds | "
+    "training: peak, GB |",
+    "|---|---|---|---|---|---|---|---|",
+)
+GPU_HEADER = (
+    "| n | reference | voxels, 1 mm : native | seconds | peak, GB | training: seconds | training: peak, GB |",
+    "|---|---|---|---|---|---|---|",
+)
 
 
 def draw(chance: np.random.Generator, samples: int, count: int, field: float) -> list[list[Grid]]:
@@ -127,32 +145,43 @@ def measure(task: dict[str, Any]) -> Cost:
     from vp_model.vision.config import preset
     from vp_model.vision.network import VisionNetwork
 
-    torch.set_num_threads(task["threads"])
+    device = task["device"]
+    if device == "cpu":
+        torch.set_num_threads(task["threads"])
     torch.manual_seed(0)
     config = replace(preset(task["preset"]), reference=task["reference"])
-    network = VisionNetwork(config).eval().to(task["device"])
+    network = VisionNetwork(config).eval().to(device)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     network.recomputed_levels = task["recompute"]
     volumes = []
     for shape, spacing in task["grids"]:
         world = np.diag([*spacing, 1.0])
         world[:3, 3] = [-(size - 1) * step / 2 for size, step in zip(shape, spacing, strict=True)]
-        volumes.append(Placed(torch.randn(1, 1, *shape).to(task["device"]), world))
-    phi = torch.rand(1, len(volumes), config.condition_size, device=task["device"])
+        volumes.append(Placed(torch.randn(1, 1, *shape, device=device), world))
+    phi = torch.rand(1, len(volumes), config.condition_size, device=device)
+    return measured_on(device, passes(network, volumes, phi)[1 if task["training"] else 0])
+
+
+def passes(
+    network: VisionNetwork, volumes: list[Placed], phi: torch.Tensor
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Inference, and a step of training with soft Dice."""
+    import torch
 
     def infer() -> None:
         with torch.inference_mode():
             network(volumes, phi)
 
     def learn() -> None:
+        network.zero_grad(set_to_none=True)
         losses = []
         for logits in network(volumes, phi):
-            found = torch.sigmoid(logits)
+            found = torch.sigmoid(logits.float())
             target = (found.detach() > 0.5).float()
             losses.append(1 - 2 * (found * target).sum() / (found.sum() + target.sum() + 1))
         torch.stack(losses).mean().backward()  # type: ignore[no-untyped-call]
 
-    return measured(learn if task["training"] else infer)
+    return infer, learn
 
 
 def compare(
@@ -163,27 +192,38 @@ def compare(
     for grids in samples:
         for mode, found in costs.items():
             chosen = (references[0], conformed(grids)) if mode == CONFORMED else (mode, grids)
-            task = dict(zip(("reference", "grids"), chosen, strict=True))
-            found.append(in_a_process(measure, {**options, **task, "training": training}))
+            reference, shapes = chosen
+            task = {**options, "reference": reference, "grids": shapes, "training": training}
+            found.append(in_a_process(measure, task) if options["device"] == "cpu" else measure(task))
     return costs
 
 
 def row(
-    count: int, reference: str, voxels: float, inference: dict[str, list[Cost]], training: dict[str, list[Cost]] | None
+    count: int,
+    reference: str,
+    voxels: float,
+    inference: dict[str, list[Cost]],
+    training: dict[str, list[Cost]] | None,
+    columns: Sequence[Sequence[str]] = CPU_COLUMNS,
 ) -> str:
     """One line of the table: means of seconds and peaks, native / conformed, and their ratios."""
     cells = [str(count), reference, f"{voxels:.1f}"]
-    for costs, attributes in ((inference, ("cpu", "wall", "peak")), (training, ("cpu", "peak"))):
+    for costs, attributes in zip((inference, training), columns, strict=True):
         for attribute in attributes:
-            if costs is None:
-                cells.append("–")
-                continue
-            native, iso = (
-                np.array([getattr(cost, attribute) for cost in costs[mode]]) for mode in (reference, CONFORMED)
-            )
-            ratio, mean = iso.sum() / native.sum(), (iso / native).mean()
-            cells.append(f"{native.mean():.2f} / {iso.mean():.2f}: **{ratio:.1f}×** ({mean:.1f})")
+            cells.append("–" if costs is None else compared(costs[reference], costs[CONFORMED], attribute))
     return "| " + " | ".join(cells) + " |"
+
+
+def compared(native: Sequence[Cost], iso: Sequence[Cost], attribute: str) -> str:
+    """Means and ratios of what was measured on both sides; how many samples were too large for one of them."""
+    pairs = np.array([[getattr(cost, attribute) for cost in both] for both in zip(native, iso, strict=True)])
+    measured = np.isfinite(pairs).all(axis=1)
+    left_out = f", {int((~measured).sum())} {OUT_OF_MEMORY}" if not measured.all() else ""
+    if not measured.any():
+        return OUT_OF_MEMORY
+    native_mean, iso_mean = pairs[measured].mean(axis=0)
+    mean = (pairs[measured, 1] / pairs[measured, 0]).mean()
+    return f"{native_mean:.2f} / {iso_mean:.2f}: **{iso_mean / native_mean:.1f}×** ({mean:.1f}{left_out})"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -213,11 +253,8 @@ def main(arguments: list[str] | None = None) -> None:
             print(arithmetic(count, samples, preset(chosen.preset), references), flush=True)
         return
     print(f"{chosen.preset}, {chosen.samples} samples, field of view × {chosen.field:g}: native / 1 mm: ratio\n")
-    print(
-        "| n | reference | voxels, 1 mm : native | CPU seconds | seconds | peak, GB | training: CPU seconds | "
-        "training: peak, GB |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
+    on_cpu = chosen.device == "cpu"
+    print("\n".join(CPU_HEADER if on_cpu else GPU_HEADER))
     numbers: dict[str, Any] = {}
     for count in map(int, chosen.volumes.split(",")):
         chance = np.random.default_rng((chosen.seed, count))
@@ -228,7 +265,8 @@ def main(arguments: list[str] | None = None) -> None:
         inference = compare(samples, options, references, False)
         training = compare(samples, options, references, True) if chosen.training else None
         for reference in references:
-            print(row(count, reference, iso / native, inference, training), flush=True)
+            columns = CPU_COLUMNS if on_cpu else GPU_COLUMNS
+            print(row(count, reference, iso / native, inference, training, columns), flush=True)
         numbers[str(count)] = {
             name: {mode: [vars(cost) for cost in found] for mode, found in costs.items()}
             for name, costs in (("inference", inference), ("training", training))
