@@ -42,7 +42,7 @@ from vp_model.vision.mirrored import MirroredViews, load_conditions
 from vp_model.vision.network import VisionNetwork
 from vp_model.vision.refinement import Refiner
 from vp_model.vision.sight import Sight
-from vp_model.vision.tissues import tissues_of
+from vp_model.vision.tissues import tissues_of, tissues_within
 from vp_model.vision.weights import load_vision
 from vp_model.volume import Volume
 
@@ -167,7 +167,8 @@ class Agent:
             structures = load_ontology().structures
             within = [name for name, structure in structures.items() if structure.kind == "pathology"]
             tissues = tissues_of(self.checkpoint.regions, left_out=within)
-            refiner = Refiner(self._vision, tissues, conditions, refining, cache, views)
+            parts = tissues_within(self.checkpoint.regions)
+            refiner = Refiner(self._vision, tissues, conditions, refining, cache, views, parts)
         named = {volume.name: volume for volume in volumes}
         return Sight(self._vision, named, self._thresholds, cache, views, refiner)
 

@@ -46,7 +46,8 @@ class Refiner:
     """Refines the probabilities of one network for the volumes of one patient.
 
     Attributes:
-        tissues: region → tissue, of the regions that are refined; all others are left as they are.
+        tissues: region → tissue, of the regions that share the voxels of a head; others are left as they are, but
+        within: region → tissue, of regions that lie within these: they are refined, and evidence for nothing.
         conditions: region → φ (d,) as m was trained with it.
         views: where the mirror image is looked at too.
     """
@@ -57,6 +58,7 @@ class Refiner:
     refining: Refining
     cache: FeatureCache
     views: MirroredViews | None = None
+    within: Mapping[str, str] = field(default_factory=dict)
     _learned: dict[tuple[int, ...], tuple[tuple[Volume, ...], list[_Learned | None]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -64,6 +66,8 @@ class Refiner:
         names = sorted(set(self.tissues.values()))
         self._regions = list(self.tissues)
         self._tissue = torch.tensor([names.index(self.tissues[region]) for region in self._regions], dtype=torch.long)
+        shown = {**self.within, **self.tissues}
+        self._shown = {region: names.index(tissue) for region, tissue in shown.items() if tissue in names}
 
     def refined(self, region: str, volumes: Sequence[Volume], found: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Probabilities (w, h, d) of a region in each volume, refined.
@@ -71,10 +75,10 @@ class Refiner:
         Args:
             found: m's own, on the volumes' grids.
         """
-        if region not in self.tissues:
+        if region not in self._shown:
             return list(found)
         learned = self._look(volumes)
-        tissue = int(self._tissue[self._regions.index(region)])
+        tissue = self._shown[region]
         share = self.refining.share
         results = []
         for volume, probability, known in zip(volumes, found, learned, strict=True):

@@ -34,10 +34,17 @@ INSIDE = 0.5
 
 @dataclass(frozen=True)
 class _Table:
-    """`tissues.json`: structures whose tissue is the same, by its name; structures that are wholes of others."""
+    """`tissues.json`.
+
+    Attributes:
+        alike: structures whose tissue is the same, by its name.
+        apart: structures that are wholes of others, or that show several tissues.
+        within: structures that lie within those of one tissue, by its name.
+    """
 
     alike: Mapping[str, Sequence[str]]
     apart: Sequence[str]
+    within: Mapping[str, Sequence[str]]
 
 
 @cache
@@ -53,12 +60,23 @@ def tissues_of(regions: Sequence[str], left_out: Sequence[str] = ()) -> dict[str
         left_out: structures that lie within others, as lesions do.
     """
     tissue = {name: group for group, names in _table().alike.items() for name in names}
+    parts = {name for names in _table().within.values() for name in names}
     found = {}
     for region in regions:
-        name = region.removeprefix("left ").removeprefix("right ")
-        if name not in left_out and name not in _table().apart:
+        name = _without_side(region)
+        if name not in left_out and name not in _table().apart and name not in parts:
             found[region] = tissue.get(name, name)
     return found
+
+
+def tissues_within(regions: Sequence[str]) -> dict[str, str]:
+    """Region → tissue, for the regions that lie within those of `tissues_of`: a gyrus shows cortex."""
+    tissue = {name: whole for whole, names in _table().within.items() for name in names}
+    return {region: tissue[_without_side(region)] for region in regions if _without_side(region) in tissue}
+
+
+def _without_side(region: str) -> str:
+    return region.removeprefix("left ").removeprefix("right ")
 
 
 @dataclass(frozen=True, eq=False)

@@ -93,8 +93,8 @@ def load_subjects(folder: Path, cache: Path | None = None) -> list[Subject]:
     return subjects
 
 
-def with_parcels(subjects: list[Subject], folder: Path) -> list[Subject]:
-    """The subjects with the parcellation that lies beside their label maps.
+def with_parcels(subjects: list[Subject], folder: Path, cache: Path | None = None) -> list[Subject]:
+    """The subjects with the parcellation that lies beside their label maps; arrays are kept in `cache` where given.
 
     Raises:
         FileNotFoundError: one has none.
@@ -103,10 +103,18 @@ def with_parcels(subjects: list[Subject], folder: Path) -> list[Subject]:
     labels, scheme = load_labels(), load_parcels()
     found = []
     for subject in subjects:
+        kept = None if cache is None else cache / f"{subject.name}_parcels_{scheme.version}.npy"
+        if kept is not None and kept.exists():
+            found.append(replace(subject, parcels=torch.from_numpy(np.load(kept))))
+            continue
         ids = read_parcels(folder, subject.name, labels)
         if ids is None:
             raise FileNotFoundError(f"No parcellation {subject.name}_parc.nii.gz in {folder}.")
-        found.append(replace(subject, parcels=torch.from_numpy(scheme.compact(ids))))
+        compact = scheme.compact(ids)
+        if kept is not None:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            np.save(kept, compact)
+        found.append(replace(subject, parcels=torch.from_numpy(compact)))
     return found
 
 

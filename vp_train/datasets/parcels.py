@@ -6,6 +6,7 @@ ids, and regions may overlap (a lobe and its gyri).
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,12 +32,14 @@ class Parcels:
     """Compact indices of the ids that regions are made of; 0 is everything else.
 
     Attributes:
+        version: changes with what the indices mean.
         names: of the regions, left and right apart.
         from_id: (HIGHEST_ID,) uint8.
         swap: (count + 1,) the compact index of the other side.
         members: (regions, count + 1) 1 where a region holds an index, else 0.
     """
 
+    version: str
     names: tuple[str, ...]
     from_id: NDArray[np.uint8]
     swap: torch.Tensor
@@ -46,6 +49,11 @@ class Parcels:
         """Ids → compact indices, any shape."""
         compacted: NDArray[np.uint8] = self.from_id[ids]
         return compacted
+
+    def ids(self, name: str) -> list[int]:
+        """Ids that a region is made of."""
+        indices = torch.nonzero(self.of([name])[0]).flatten().tolist()
+        return np.flatnonzero(np.isin(self.from_id, indices)).tolist()
 
     def of(self, names: Sequence[str]) -> torch.Tensor:
         """Rows of `members` of these regions.
@@ -61,7 +69,8 @@ class Parcels:
 
 @cache
 def load_parcels() -> Parcels:
-    table = json.loads(files("vp_train.datasets").joinpath("parcels.json").read_text(encoding="utf-8"))
+    text = files("vp_train.datasets").joinpath("parcels.json").read_text(encoding="utf-8")
+    table = json.loads(text)
     regions: dict[str, list[int]] = {}
     for name, ids in table["paired"].items():
         regions[f"left {name}"] = ids
@@ -75,7 +84,8 @@ def load_parcels() -> Parcels:
     for row, held in enumerate(regions.values()):
         members[row, [index[one] for one in held]] = 1.0
     swap = [0, *(index.get(one + RIGHT, index.get(one - RIGHT, own)) for one, own in index.items())]
-    return Parcels(tuple(regions), from_id, torch.tensor(swap), members)
+    version = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return Parcels(version, tuple(regions), from_id, torch.tensor(swap), members)
 
 
 def read_parcels(folder: Path, name: str, labels: Labels) -> NDArray[np.int64] | None:

@@ -16,7 +16,7 @@ from vp_model.vision.inference import FeatureCache
 from vp_model.vision.mirrored import MirroredViews, segment_averaged
 from vp_model.vision.network import VisionNetwork
 from vp_model.vision.refinement import Refiner
-from vp_model.vision.tissues import tissues_of
+from vp_model.vision.tissues import tissues_of, tissues_within
 from vp_model.volume import Volume, read_nifti
 from vp_train.datasets.labels import Labels, load_labels
 from vp_train.training.condition import ConditionTable
@@ -91,7 +91,8 @@ class Finder:
         within = [name for name, structure in structures.items() if structure.kind == "pathology"]
         tissues = tissues_of(self.table.names, left_out=within)
         views = self._views if self.mirrored else None
-        return Refiner(self.network, tissues, self._conditions, self.refining, self._cache, views)
+        parts = tissues_within(self.table.names)
+        return Refiner(self.network, tissues, self._conditions, self.refining, self._cache, views, parts)
 
     def find(self, target: str) -> list[torch.Tensor]:
         """Probability (w, h, d) of a target in each volume."""

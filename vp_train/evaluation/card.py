@@ -14,6 +14,7 @@ from vp_model.vision.network import VisionNetwork
 from vp_train.evaluation.anatomy import Score
 from vp_train.evaluation.contrasts import ByContrast
 from vp_train.evaluation.pathology import PathologyScore
+from vp_train.evaluation.regions import RegionScore
 from vp_train.evaluation.synthetic import SyntheticScores
 
 EXPERIMENTAL_BELOW = 0.6
@@ -22,6 +23,8 @@ EXPERIMENTAL_BELOW = 0.6
 
 OFFERED_FROM = 0.3
 """A pathology whose Dice on synthetic images is lower is not offered."""
+REGION_OFFERED_FROM = 0.5
+"""A region of the parcellation whose Dice is lower is not offered."""
 
 
 def structure_entries(
@@ -30,22 +33,27 @@ def structure_entries(
     lesion: float,
     thresholds: Mapping[str, float],
     pathologies: Mapping[str, PathologyScore] = MappingProxyType({}),
+    regions: Mapping[str, RegionScore] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
     """An entry for each target: name, side (`left`, `right` or none), Dice on the first scan, experimental or not.
 
     A target that no scan could judge has no Dice and is experimental. Pathologies that synthetic images alone could
-    judge are experimental, or left out where they were not learned.
+    judge are experimental, or left out where they were not learned; so are regions, which one scan judges at most.
     """
     entries = []
     thresholds = {**thresholds, **{name: score.threshold for name, score in pathologies.items()}}
     for target in names:
         if target in pathologies and (pathologies[target].dice or 0.0) < OFFERED_FROM:
             continue
+        if target in regions and (regions[target].dice or 0.0) < REGION_OFFERED_FROM:
+            continue
         side, _, rest = target.partition(" ")
         sided = side in ("left", "right")
         value = next((score.dice[target] for score in scores if target in score.dice), None)
         if target == "white matter lesion":
             value = lesion
+        if target in regions:
+            value = regions[target].real
         entries.append(
             {
                 "name": rest if sided else target,
@@ -77,6 +85,7 @@ def write_vision_part(
     run: Mapping[str, Any],
     thresholds: Mapping[str, float],
     pathologies: Mapping[str, PathologyScore] = MappingProxyType({}),
+    regions: Mapping[str, RegionScore] = MappingProxyType({}),
 ) -> None:
     """`config.json` (vision, structures, working_spacing_mm) and `vision_card.json`.
 
@@ -86,9 +95,10 @@ def write_vision_part(
         run: steps, minutes, hardware and the like of the training run.
         thresholds: probability from which a voxel belongs to a target, where it is not one half.
         pathologies: those that synthetic images alone could judge.
+        regions: of the parcellation.
     """
     sources = json.loads(files("vp_train.evaluation").joinpath("sources.json").read_text(encoding="utf-8"))
-    entries = structure_entries(names, scores, lesions["FLAIR"], thresholds, pathologies)
+    entries = structure_entries(names, scores, lesions["FLAIR"], thresholds, pathologies, regions)
     spacing = network.config.working_spacing_mm
     merge_config(folder, {"vision": network.config.as_dict(), "structures": entries, "working_spacing_mm": spacing})
     card = {
@@ -99,6 +109,7 @@ def write_vision_part(
         "synthetic_held_out": asdict(synthetic),
         "contrasts": asdict(contrasts),
         "pathologies": {name: asdict(score) for name, score in pathologies.items()},
+        "regions": {name: asdict(score) for name, score in regions.items()},
         **sources,
     }
     text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"

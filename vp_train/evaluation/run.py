@@ -9,12 +9,14 @@ from typing import Any
 from vp_model.checkpoint import CONDITIONS_FILE
 from vp_model.vision.config import Refining, preset
 from vp_model.vision.weights import load_vision, save_vision
-from vp_train.datasets.maps import load_subjects, split
+from vp_train.datasets.maps import load_subjects, split, with_parcels
+from vp_train.datasets.parcels import load_parcels
 from vp_train.evaluation.anatomy import score_anatomy, score_lesions, write_scores
 from vp_train.evaluation.calibration import best_threshold
 from vp_train.evaluation.card import merge_config, write_vision_part
 from vp_train.evaluation.contrasts import score_contrasts
 from vp_train.evaluation.pathology import PathologyScore, score_pathologies
+from vp_train.evaluation.regions import RegionScore, score_regions
 from vp_train.evaluation.synthetic import score_synthetic
 from vp_train.synthesis.lesions.anatomy import load_anatomies
 from vp_train.training.condition import read_table, save_conditions
@@ -70,10 +72,24 @@ def evaluate_vision(
         found = load_anatomies(data, held_out, trained / "cache")
         anatomies = {subject.name: anatomy for subject, anatomy in zip(held_out, found, strict=True)}
         pathologies = score_pathologies(network, table, drawing, held_out, anatomies, samples, spacing)
+    regions: dict[str, RegionScore] = {}
+    if set(load_parcels().names) & set(table.names):
+        parcelled = with_parcels(held_out, data, trained / "cache")
+        regions = score_regions(network, table, validation, parcelled, samples, spacing, mirrored, refining)
     save_vision(network, checkpoint)
     save_conditions(table, checkpoint / CONDITIONS_FILE)
     merge_config(checkpoint, {"mirrored": mirrored, "refining": asdict(refining) if refining else None})
     write_vision_part(
-        checkpoint, network, table.names, scores, lesions, synthetic, contrasts, run, {LESION: threshold}, pathologies
+        checkpoint,
+        network,
+        table.names,
+        scores,
+        lesions,
+        synthetic,
+        contrasts,
+        run,
+        {LESION: threshold},
+        pathologies,
+        regions,
     )
     write_scores(scores, trained)

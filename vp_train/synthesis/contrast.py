@@ -17,6 +17,8 @@ from vp_train.synthesis.chance import Chance
 
 PLAUSIBLE = 0.85
 """Share of images with a plausible contrast."""
+APART = (0.015, 0.05)
+"""Range of the deviation of labels of one tissue about its mean."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +74,7 @@ def draw_contrast(labels: Labels, chance: Chance, kind: str | None = None) -> Co
     if kind is not None:
         base = table.means[kind]
         base = base + chance.normal(tissues) * 0.05 * (base > 0)
-        means = base[table.tissue] + chance.normal(count) * 0.025
+        means = base[table.tissue] + chance.normal(count) * chance.number(*APART)
     else:
         by_tissue = chance.uniform(0.05, 1.0, tissues)[table.tissue] + chance.normal(count) * 0.03
         means = by_tissue if chance.happens(0.5) else chance.uniform(0.05, 1.0, count)

@@ -29,6 +29,10 @@ LESIONED = 0.6
 """Share of scenes with white matter lesions."""
 
 
+BLUR, FINE_BLUR = (0.35, 0.9), (0.35, 1.8)
+"""Range of the deviation of the scanner's blur, in parts; finer parts of a voxel need more of it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """One synthetic image: `placed` (1, 1, w, h, d) in [0, 1]; `targets` (t, w, h, d) share of each voxel; `kind`."""
@@ -161,7 +165,7 @@ def render(
         if is_a(labels.names[labels.lesion], name):
             further[index] |= lesion
     image = image + deviations[visible] * chance.noise(*found.shape)
-    image = average(blur(image, chance.number(0.35, 0.9)), parts)
+    image = average(blur(image, chance.number(*(BLUR if part_mm is None else FINE_BLUR))), parts)
     image = acquire(image, grid_axes(shape, world, (1, 1, 1), device), chance)
     wanted = [targets(found, lesion, labels, parts)]
     if regions:

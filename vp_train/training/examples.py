@@ -19,8 +19,9 @@ from vp_train.synthesis.scene import Image, corrupt, draw_grid, draw_scene, rend
 from vp_train.training.recipe import LesionDrawing, Recipe, Scale
 
 SEED_STRIDE = 1_000_003
-THICKER = (1.5, 2.0, 2.5, 3.0)
-"""How much thicker than the plane's spacing a slice may be; at 2 mm this is 3 to 6 mm."""
+THICKER = (1.5, 2.0, 3.0, 4.0)
+"""How much thicker than the plane's spacing a slice may be; at 1.5 mm this is 2 to 6 mm."""
+THICKEST_MM = 8.0
 
 LesionSource = Callable[[Subject, int], tuple[SyntheticLesion, ...]]
 """Lesions of a subject, of a seed."""
@@ -58,7 +59,7 @@ def draw_example(
     scale = recipe.mix[int(torch.multinomial(weights, 1, generator=chance.generator))]
     count = 1
     if chance.happens(recipe.several):
-        scale = max(recipe.mix, key=lambda entry: entry.spacing)
+        scale = scale if recipe.several_anywhere else max(recipe.mix, key=lambda entry: entry.spacing)
         count = 2 + chance.integer(2)
     subject = subjects[chance.integer(len(subjects))]
     scene = draw_scene(subject, labels, chance)
@@ -77,7 +78,8 @@ def draw_example(
     for _ in range(count):
         spacing = [scale.spacing] * 3
         if chance.happens(recipe.thick):
-            spacing[chance.integer(3)] *= THICKER[chance.integer(len(THICKER))]
+            thicker = scale.spacing * THICKER[chance.integer(len(THICKER))]
+            spacing[chance.integer(3)] = max(min(thicker, THICKEST_MM), scale.spacing)
         grid = draw_grid(subject, spacing, scale.crop, chance)
         kind = draw_kind(contrasts, chance)
         images.append(render(scene, labels, *grid, chance, kind, recipe.pathologies, regions, recipe.part_mm))

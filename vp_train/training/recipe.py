@@ -50,7 +50,7 @@ class Recipe:
             steps of its linear rise.
         averaging: decay of the moving average of the weights, which is what is exported.
         thick: share of images with one thick axis; `several`: share of steps with two or three images of one head (at
-            the coarsest scale); `corrupted`: share of these with one image that shows nothing (paper C.5).
+            the coarsest scale, unless `several_anywhere`); `corrupted`: share of these with one image that shows nothing (paper C.5).
         emphasis: weight of a target in the mean of Dice where it is not 1.
         voxelwise: weight of a cross-entropy summed over the targets (`loss.whole_map_loss`); where 0, `cross_entropy`
             weighs one that is averaged over them.
@@ -60,7 +60,7 @@ class Recipe:
             model has learned them. Those of `lesions` always learn, unless `fixed`.
         fixed: no condition changes, that of a pathology neither.
         regions: how many regions of the parcellation (`parcels.json`) are asked for at a step beside all other
-            targets; 0: they are not learned.
+            targets; 0: they are not learned. `region_emphasis`: their weight in the mean of Dice.
         part_mm: how finely label maps are looked at (`scene.parts_of`).
         bf16: autocast to bfloat16 where the device is a GPU.
     """
@@ -86,6 +86,8 @@ class Recipe:
     lesions: LesionDrawing | None = None
     fixed: bool = False
     regions: int = 0
+    region_emphasis: float = 1.0
+    several_anywhere: bool = False
     part_mm: float | None = None
     bf16: bool = True
 
@@ -99,6 +101,11 @@ class Recipe:
         """Names of everything that is learned, as the condition table has them."""
         regions = load_parcels().names if self.regions else ()
         return (*load_labels().targets, *regions, *self.pathologies)
+
+    def weight_of(self, target: str) -> float:
+        """In the mean of Dice."""
+        region = bool(self.regions) and target in load_parcels().names
+        return self.emphasis.get(target, self.region_emphasis if region else 1.0)
 
     def rate_at(self, step: int) -> float:
         rise = min(1.0, (step + 1) / max(self.warmup, 1))

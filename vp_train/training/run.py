@@ -87,10 +87,12 @@ def train_vision(
         begin_from(learner, begin)
     say(f"step {learner.step} of {recipe.steps}; {len(subjects)} subjects, {len(held_out)} held out; on {at.type}")
     if recipe.regions:
-        subjects = with_parcels(subjects, data)
+        subjects = with_parcels(subjects, data, out / "cache")
 
     def watch(current: Learner) -> None:
-        if validation is not None:
+        if validation is None:
+            export(current, out)
+        else:
             watch_validation(current, validation, out, say)
 
     with contextlib.ExitStack() as stack:

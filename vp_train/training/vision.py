@@ -148,7 +148,7 @@ def train_step(
         phi = phi + (chance.normal(*phi.shape) * recipe.condition_noise).to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16 and device.type == "cuda"):
         logits = learner.network([image.placed for image in images], phi)
-    weights = torch.tensor([recipe.emphasis.get(name, 1.0) for name in example.names]).to(device)
+    weights = torch.tensor([recipe.weight_of(name) for name in example.names]).to(device)
     results = [
         whole_map_loss(found.float(), image.targets, recipe.voxelwise, weights)
         if recipe.voxelwise
