@@ -50,7 +50,8 @@ class Recipe:
             steps of its linear rise.
         averaging: decay of the moving average of the weights, which is what is exported.
         thick: share of images with one thick axis; `several`: share of steps with two or three images of one head (at
-            the coarsest scale, unless `several_anywhere`); `corrupted`: share of these with one image that shows nothing (paper C.5).
+            the coarsest scale, unless `several_anywhere`); `corrupted`: share of these with one image that shows
+            nothing (paper C.5).
         emphasis: weight of a target in the mean of Dice where it is not 1.
         voxelwise: weight of a cross-entropy summed over the targets (`loss.whole_map_loss`); where 0, `cross_entropy`
             weighs one that is averaged over them.
