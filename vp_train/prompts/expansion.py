@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 from vp_train.prompts.data import frames, phrases, slots, task_names
 from vp_train.prompts.noise import with_noise
+from vp_train.prompts.paraphrase import TELEGRAPHIC, attribute_of, keywords, paraphrased
 from vp_train.prompts.surroundings import surrounded
 from vp_train.prompts.tidy import tidy
 
@@ -26,6 +27,9 @@ FORMS: Mapping[str, str] = MappingProxyType({"nouns": "{n}", "clauses": "{c}", "
 """Forms that stand in frames, with the place that a frame has for them."""
 UNFRAMED = 0.3
 """Share of framed phrases that are used as they are: terse, as in a work list."""
+TOPICS, ATTRIBUTE, TOPIC = 0.2, "{a}", "{t}"
+"""Share of noun phrases of one region whose frame tells the region apart ("as for the {t}: what is its {a}"), and the
+places that such a frame has for the property and the region."""
 HELD_OUT_SYNONYMS = 0.5
 """Share of held-out synonyms where a slot has some, in held-out prompts."""
 
@@ -44,6 +48,12 @@ def templates(held_out: bool = False) -> Mapping[str, Sequence[str]]:
     return MappingProxyType(found)
 
 
+@cache
+def _kept(task: str) -> frozenset[str]:
+    """Templates of a task that are never trained on."""
+    return frozenset(templates(True)[task])
+
+
 def draw_template(task: str, chance: random.Random, held_out: bool = False, avoid: Sequence[str] = ()) -> str:
     """A template of a task. Every phrase and question is as likely as any other, whatever the number of frames.
 
@@ -53,6 +63,21 @@ def draw_template(task: str, chance: random.Random, held_out: bool = False, avoi
     known = phrases(task, held_out)
     choices = [(form, text) for form, texts in known.items() for text in texts if not any(w in text for w in avoid)]
     form, text = chance.choice(choices)
+    framed = _framed(form, text, chance, held_out)
+    if held_out:
+        return framed
+    other = paraphrased(framed, chance)
+    return framed if other in _kept(task) else other
+
+
+def _framed(form: str, text: str, chance: random.Random, held_out: bool) -> str:
+    """A phrase in one of its frames, or as it is."""
+    asked = attribute_of(text) if form == "nouns" and not held_out else None
+    if asked is not None and chance.random() < TELEGRAPHIC:
+        return keywords(*asked, chance)
+    if asked is not None and chance.random() < TOPICS:
+        frame = chance.choice(frames()["topics"])
+        return frame.replace(ATTRIBUTE, asked[0]).replace(TOPIC, asked[1])
     if form not in FORMS or chance.random() < UNFRAMED:
         return text
     return chance.choice(frames(held_out)[form]).replace(FORMS[form], text)
