@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from vp_model.gathering import gathered
+
 PLACES_AT_ONCE = 1 << 15
 """Whose corners and weights (64 bytes each) are in memory together."""
 
@@ -34,15 +36,15 @@ def interpolated(features: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     w, h, d = features.shape[-3:]
     # Half precision has too few digits for the sum of eight corners, and the kernel wants one type for all.
     tables = features.movedim(1, -1).flatten(1, 3).float()  # (b, v, c): no copy where channels come last in memory
-    parts = []
-    for few in places.view(-1, 3).split(PLACES_AT_ONCE):
+
+    def at(few: torch.Tensor) -> torch.Tensor:
         indices, weights = _corners(few, (int(w), int(h), int(d)))
-        parts.append(
-            torch.stack(
-                [functional.embedding_bag(indices, table, per_sample_weights=weights, mode="sum") for table in tables]
-            )
+        return torch.stack(
+            [functional.embedding_bag(indices, table, per_sample_weights=weights, mode="sum") for table in tables]
         )
-    found = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    flat = places.view(-1, 3)
+    found = gathered((at(few) for few in flat.split(PLACES_AT_ONCE)), len(flat), 1)
     return found.to(features.dtype).unflatten(1, places.shape[1:4]).movedim(-1, 1)
 
 

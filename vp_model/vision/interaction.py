@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from vp_model.gathering import gathered
 from vp_model.geometry import (
     Placed,
     Shape,
@@ -126,12 +127,13 @@ class Interaction(nn.Module):
         if meeting is None:
             return self._at_home(volumes, phi)
         shape, world = meeting
-        mixed = [placed.with_features(self.mixed(placed.features)) for placed in volumes]
-        met = [resample(placed, shape, world, "border") for placed in mixed]
+        met = [
+            resample(placed.with_features(self.mixed(placed.features)), shape, world, "border") for placed in volumes
+        ]
         device = met[0].device
         seen = [field_of_view(size, matrix, shape, world, device=device) for size, matrix in grids]
         update = self.exchanged(met, torch.stack(seen, dim=-1), phi)
-        del mixed, met
+        del met
         result = []
         for index, placed in enumerate(volumes):
             back = resample(Placed(update[index], world), placed.shape, placed.world, "border")
@@ -197,9 +199,8 @@ class Interaction(nn.Module):
         self._check(phi)
         rows = _rows(features)
         few = _at_once(rows.shape[1], rows.device)
-        parts = [self._told(self.features(rows[:, part]), phi, index) for part in few]
-        whole = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-        return whole.unflatten(1, features.shape[-3:]).movedim(-1, 1)
+        parts = (self._told(self.features(rows[:, part]), phi, index) for part in few)
+        return gathered(parts, rows.shape[1], 1).unflatten(1, features.shape[-3:]).movedim(-1, 1)
 
     def heard(self, told: Sequence[torch.Tensor], seen: torch.Tensor | None, index: int) -> torch.Tensor:
         """What volume `index` learns from what n volumes, n × (b, s, w, h, d), tell at its voxels: (b, s, w, h, d).
@@ -225,11 +226,14 @@ class Interaction(nn.Module):
         size = volumes[0].shape[-3:]
         each = [features.movedim(1, -1).flatten(1, 3) for features in volumes]  # n × (b, v, c)
         mask = None if seen is None else seen.reshape(-1, len(volumes))
-        parts = []
-        for few in _at_once(each[0].shape[1], each[0].device):
+
+        def learned_by(few: slice) -> torch.Tensor:
             told = [self._told(mixed[:, few], phi, index) for index, mixed in enumerate(each)]
-            parts.append(self._learned(torch.stack(told, dim=2), None if mask is None else mask[few]))
-        learned = (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).unflatten(1, size)
+            return self._learned(torch.stack(told, dim=2), None if mask is None else mask[few])
+
+        voxels = each[0].shape[1]
+        parts = (learned_by(few) for few in _at_once(voxels, each[0].device))
+        learned = gathered(parts, voxels, 1).unflatten(1, size)
         return [learned[..., index, :].movedim(-1, 1) for index in range(len(volumes))]
 
     def returned(self, update: torch.Tensor) -> torch.Tensor:

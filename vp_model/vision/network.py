@@ -17,7 +17,8 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from vp_model.geometry import Placed, pool, upsample_to
+from vp_model.gathering import gathered
+from vp_model.geometry import Placed, Shape, pool, upsample_to
 from vp_model.vision.config import VisionConfig
 from vp_model.vision.convolution import KERNEL, Convolution
 from vp_model.vision.fields import Stored, Upsampled, convolved, slabs, surrounded
@@ -64,9 +65,7 @@ class Up(nn.Module):
         """
         shape, world = skip.shape, skip.world
         up = Upsampled(Stored(below), shape, world)
-        row = FLOAT_BYTES * len(below.features) * up.channels * shape[1] * shape[2]
-        limit = UPSAMPLED_BYTES if skip.features.device.type == "cpu" else GPU_UPSAMPLED_BYTES
-        rows = max(limit // row, LEAST_ROWS)
+        rows = rows_upsampled(shape, len(below.features) * up.channels, skip.features.device)
         if torch.is_grad_enabled() or rows >= shape[0]:
             return skip.with_features(self(upsample_to(below, shape, world), skip.features))
         total = self.from_skip(skip.features)
@@ -75,6 +74,13 @@ class Up(nn.Module):
         for low, high in slabs(shape, rows):
             total[:, :, low[0] : high[0]] += convolved(self.from_below, *surrounded(up, low, high))
         return skip.with_features(functional.silu(total, inplace=True))
+
+
+def rows_upsampled(shape: Shape, channels: int, device: torch.device) -> int:
+    """Rows of a level's grid to which the level below is brought at once, where no gradient is wanted."""
+    limit = UPSAMPLED_BYTES if device.type == "cpu" else GPU_UPSAMPLED_BYTES
+    rows = max(limit // (FLOAT_BYTES * channels * shape[1] * shape[2]), LEAST_ROWS)
+    return min(rows, shape[0])
 
 
 def start_at_nothing(layer: nn.Module) -> None:
@@ -131,8 +137,8 @@ class ReadOut(nn.Module):
             return self._of_tokens(tokens).movedim(-1, 1)
         # Few voxels at a time stay in the processor's cache.
         flat = tokens.reshape(-1, tokens.shape[-1])
-        found = torch.cat([self._of_tokens(part) for part in flat.split(voxels_at_once(flat.device))])
-        return found.unflatten(0, tokens.shape[:-1]).movedim(-1, 1)
+        parts = (self._of_tokens(part) for part in flat.split(voxels_at_once(flat.device)))
+        return gathered(parts, len(flat), 0).unflatten(0, tokens.shape[:-1]).movedim(-1, 1)
 
     def _of_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
         """(…, c) → (…, size)."""
@@ -218,7 +224,7 @@ class VisionNetwork(nn.Module):
         if self.config.conditioning != "readout":
             return Shared(tuple(levels), None)
         decoded = self._decode([list(level) for level in levels], None)
-        return Shared(tuple(levels), [x.with_features(self.read_out.perceived(x.features)) for x in decoded])
+        return Shared(tuple(levels), [x.with_features(self.read_out.perceived(x.features)) for x in used_up(decoded)])
 
     def finish(self, shared: Shared, phi: torch.Tensor) -> list[torch.Tensor]:
         """Logits (k, w, h, d) of each volume for φ (k, n, d)."""
@@ -233,8 +239,8 @@ class VisionNetwork(nn.Module):
         x = self._decode(levels, phi, 1)
         logits: list[torch.Tensor] = []
         while x:  # the finest level does not interact: one volume after the other
-            (finest,) = self._run(self._up_level, 0, [x.pop(0)], [levels[0].pop(0)], None)
-            logits.append(self.read_out(finest.features, phi[:, len(logits)]))
+            finest = self._run(self._up_level, 0, [x.pop(0)], [levels[0].pop(0)], None)
+            logits.append(self.read_out(finest.pop().features, phi[:, len(logits)]))
         return logits
 
     def encodings(self, shared: Shared, phi: torch.Tensor) -> torch.Tensor:
