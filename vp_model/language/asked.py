@@ -16,7 +16,21 @@ BESIDE = frozenset({"side", "sides", "sided", "hand", "handed", "hemispheric"})
 """Words between a side and what it is the side of: `left-sided caudate`."""
 OF = frozenset({"of", "on", "in", "within", "at", "from"})
 """Words that join a structure and its side: `caudate on the left`."""
-HISTORY = frozenset({"sclerosis", "signs", "ataxia", "syndrome", "epilepsy", "palsy", "bleed"})
+HISTORY = frozenset(
+    {
+        "sclerosis",
+        "signs",
+        "ataxia",
+        "syndrome",
+        "epilepsy",
+        "palsy",
+        "bleed",
+        "seizure",
+        "seizures",
+        "dementia",
+        "stroke",
+    }
+)
 """Words that make a structure's name the beginning of a disease's, which prompts tell of a patient."""
 NEED_NO_PART = frozenset({"brain"})
 """What prompts also name to say where (`in the brain`), or as a part of another name (`brain images`)."""
@@ -50,7 +64,7 @@ def asked_structures(prompt: str, known: Collection[str]) -> tuple[Asked, ...]:
     to one structure, all are meant on both.
     """
     ontology = load_ontology()
-    mentions = read_all(IN_BRACKETS.sub(r" on the \1 ", SAID_TWICE.sub(r"\1", prompt)))
+    mentions = read_all(IN_BRACKETS.sub(r" on the \1 side ", SAID_TWICE.sub(r"\1", prompt)))
     found: list[tuple[int, str]] = []
     for index, mention in enumerate(mentions):
         following = mentions[index + 1].words[0] if index + 1 < len(mentions) else ""
@@ -96,7 +110,7 @@ def _owner(
         joined = joined or mentions[before].words[0] in OF
         before -= 1
     follows, precedes = after in structures, before in structures
-    if follows and (not precedes or (before in sided and not joined)):
+    if follows and (not precedes or before in sided):
         return after
     if precedes and (joined or not follows):
         return before

@@ -12,7 +12,7 @@ import random
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -87,7 +87,7 @@ def read_all(prompt: str) -> tuple[Mention, ...]:
         mention = None
         for length in range(min(LONGEST_TERM, len(words) - index), 0, -1):
             part = tuple(words[index : index + length])
-            if length > 1 and words[index] not in _openings():
+            if length > 1 and (words[index] not in _openings() or _only_side(words, index)):
                 continue
             if (name := _lookup(" ".join(part), ontology)) is not None:
                 mention = Mention("structure", name, part)
@@ -103,6 +103,11 @@ def read_all(prompt: str) -> tuple[Mention, ...]:
         found.append(mention)
         index += len(mention.words)
     return tuple(found)
+
+
+def _only_side(words: Sequence[str], index: int) -> bool:
+    """Whether a word is the side of what stands before it, and begins no phrase: "on the right versus left …"."""
+    return tuple(words[max(0, index - 2) : index]) == ("on", "the") and words[index] in ("left", "right")
 
 
 @dataclass(frozen=True)
@@ -275,6 +280,11 @@ def _foreign_words() -> frozenset[str]:
     return frozenset(word for term in load_lexicon().foreign.exact for word in term.split())
 
 
+def _anatomical(word: str) -> bool:
+    """Whether a word stands in terms; others are too many to be read into one that begins differently."""
+    return word in _vocabulary() or word in _foreign_words()
+
+
 def _deletions(word: str, count: int) -> set[str]:
     reached = {word}
     for _ in range(count):
@@ -293,7 +303,7 @@ def _corrected(word: str) -> str:
     near: dict[str, int] = {}
     for left in _deletions(word, allowed):
         for candidate in _slips().get(left, ()):
-            if candidate not in near:
+            if candidate not in near and (candidate[0] == word[0] or _anatomical(candidate)):
                 near[candidate] = _distance(word, candidate)
     best = min(near.values(), default=allowed + 1)
     nearest = [candidate for candidate, distance in near.items() if distance == best]

@@ -22,6 +22,7 @@ from vp_train.tasks.scene import (
     sample_region,
     sample_regions,
     sample_scene,
+    sample_structures,
 )
 from vp_train.tasks.selections import sample_selection
 
@@ -124,7 +125,7 @@ class Context:
 
     def lesions(self, chance: random.Random, parts: float = SELECTED) -> Region:
         """A lesion load, or in a share of `parts` a part of it: by side, place or size."""
-        structure = chance.choice(self.pathologies)
+        structure = sample_structures(self.pathologies, 1, chance)[0]
         names = [item.name for item in self.structures]
         chosen = sample_selection(structure, names, chance, self.held_out) if chance.random() < parts else None
         if chosen is None:

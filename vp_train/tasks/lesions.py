@@ -12,7 +12,6 @@ from vp_train.tasks.scene import Example, lines, matching, sample_region, segmen
 from vp_train.tasks.selections import sample_share
 from vp_train.tasks.volumes import per_visit
 
-LOBES = ("frontal lobe", "parietal lobe", "temporal lobe", "occipital lobe")
 MOSTLY = 4
 """How many times more of a load one side holds than the other, where it lies on that side alone for a reader."""
 
@@ -118,13 +117,12 @@ def brightness_to_surroundings(context: Context, chance: random.Random) -> Examp
 
 
 def location(context: Context, chance: random.Random) -> Example:
-    """Where lesions lie: the lobe, where the weights know lobes; else the hemisphere."""
+    """Where lesions lie: in which hemisphere. Lobes as weights find them are cortex, in which no lesion lies."""
     scene = context.scene(chance)
     region = context.lesions(chance, 0)
     names = [volume.name for volume in scene.of_session(-1)]
-    lobes = set(LOBES) <= {structure.name for structure in context.structures}
-    asked = context.ask("location", context.named(region), chance, scene, avoid=() if lobes else ("lobe",))
-    code = [*segment_lines(region, names), "show(roi)", *(lobe_lines(names) if lobes else hemisphere_lines(names))]
+    asked = context.ask("location", context.named(region), chance, scene, avoid=("lobe",))
+    code = [*segment_lines(region, names), "show(roi)", *hemisphere_lines(names)]
     return Example("location", asked.prompt, scene, lines('task("location")', code), asked.context)
 
 
@@ -148,21 +146,6 @@ def hemisphere_lines(names: Sequence[str]) -> list[str]:
         f"    if here <= there * {MOSTLY} and there <= here * {MOSTLY}:",
         '        answer("both hemispheres", roi)',
     ]
-
-
-def lobe_lines(names: Sequence[str]) -> list[str]:
-    """Lines that say in which lobe most of `roi` lies."""
-    arguments = ", ".join(f"{name}<MOD>" for name in names)
-    code = ['place = ""', "best = volume(roi) * 0"]
-    for number, name in enumerate((f"{side} {lobe}" for lobe in LOBES for side in ("left", "right")), 1):
-        code += [
-            f'lobe_{number} = segment("{name}", {arguments})',
-            f"share_{number} = volume(intersection(roi, lobe_{number}))",
-            f"if share_{number} > best:",
-            f"    best = share_{number}",
-            f'    place = "{name}"',
-        ]
-    return [*code, 'if place != "":', '    answer(f"{place}", roi)']
 
 
 def describe_whole(context: Context, chance: random.Random) -> Example:

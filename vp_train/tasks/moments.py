@@ -6,7 +6,7 @@ import random
 
 from vp_train.tasks.context import SPOKEN, Context
 from vp_train.tasks.refusals import missing_image, no_change
-from vp_train.tasks.scene import Example, Region, lines, matching, segment_lines, sides_of
+from vp_train.tasks.scene import Example, Region, lines, matching, sample_structures, segment_lines, sides_of
 from vp_train.tasks.volumes import SEVERAL_FOR_CHANGE
 
 PERCENTILES = (5, 10, 25, 75, 90, 95, 99)
@@ -56,7 +56,7 @@ def asymmetry_change(context: Context, chance: random.Random) -> Example:
     """How the difference between the sides developed."""
     scene = context.scene(chance, SEVERAL_FOR_CHANGE)
     paired = [structure for structure in context.structures if structure.paired]
-    structure = chance.choice(paired)
+    structure = sample_structures(paired, 1, chance)[0]
     view = context.view(scene, chance)
     asked = context.ask("asymmetry change", {"bilateral": chance.choice(structure.terms)}, chance, scene, view)
     refused = no_change("volume change", asked, scene, view)

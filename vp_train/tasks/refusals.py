@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 
+from vp_train.prompts.naming import plural, written
 from vp_train.tasks.context import Asked, Context, View
-from vp_train.tasks.scene import Example, Scene, lines
+from vp_train.tasks.scene import Example, Scene, lines, sample_region, sample_structures
 
 ASKING = (
     "segmentation",
@@ -24,6 +25,19 @@ MIXED = 0.2
 """Share of unknown structures that stand beside a known one."""
 COMPARING = 0.15
 """Share of unknown structures in a comparison with a known one."""
+ABOUT_LESIONS = (
+    "segmentation",
+    "volume analysis",
+    "volume change",
+    "lesion count",
+    "tissue removal",
+    "center of mass",
+)
+WITHIN = ("in the", "in the", "within the", "inside the", "of the", "located in the", "lying in the", "in")
+HOLD_LESIONS = frozenset(
+    {"brain", "cerebral white matter", "cerebral cortex", "lateral ventricle", "ventricular system"}
+)
+"""Structures beside lesions that mean all of them, or a part that can be selected."""
 BARE = 0.35
 """Share of chat that is left as it is, without clinical surroundings."""
 
@@ -81,8 +95,19 @@ def not_characterised(context: Context, chance: random.Random) -> Example:
     scene = context.scene(chance)
     pathology = chance.choice(context.pathology_terms)
     values = {"roi": context.region(chance).term, "pathology": pathology}
-    avoid = ("lobe",) if any(structure.name == "frontal lobe" for structure in context.structures) else ()
-    asked = context.ask("characterisation", values, chance, scene, avoid=avoid)
+    asked = context.ask("characterisation", values, chance, scene)
+    return _refused("not understood", asked, scene, "not understood")
+
+
+def lesions_within(context: Context, chance: random.Random) -> Example:
+    """Lesions by the structure that they lie in: what these programs select is a side, a place or a size."""
+    scene = context.scene(chance)
+    lesion = sample_structures(context.pathologies, 1, chance)[0]
+    places = [item for item in context.structures if item.kind == "anatomy" and item.name not in HOLD_LESIONS]
+    place = sample_region(places, chance, None, context.held_out, listed=True)
+    term = written(lesion, "", chance, plain=True)
+    values = {"roi": f"{plural(term, lesion)} {chance.choice(WITHIN)} {place.term}"}
+    asked = context.ask(chance.choice(ABOUT_LESIONS), values, chance, scene)
     return _refused("not understood", asked, scene, "not understood")
 
 

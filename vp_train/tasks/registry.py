@@ -76,8 +76,8 @@ TASKS: tuple[Row, ...] = (
     Row(intensities.intensity_comparison, 5, knows_several),
     Row(intensities.intensity_change, 5),
     Row(images.image_cropping, 6),
-    Row(images.tissue_removal, 3),
-    Row(images.tissue_isolation, 3),
+    Row(images.tissue_removal, 4),
+    Row(images.tissue_isolation, 4),
     Row(images.skull_stripping, 2, knows_brain),
     Row(lesions.lesion_count, 4, knows_lesions),
     Row(lesions.lesion_share, 3, knows_places),
@@ -99,8 +99,9 @@ TASKS: tuple[Row, ...] = (
     Row(relations.extreme_intensity, 3),
     Row(refusals.unknown_structure, 18),
     Row(refusals.not_a_brain_question, 6),
-    Row(refusals.not_understood, 4),
-    Row(refusals.not_characterised, 3),
+    Row(refusals.not_understood, 5),
+    Row(refusals.not_characterised, 6),
+    Row(refusals.lesions_within, 3, knows_lesions),
 )
 
 

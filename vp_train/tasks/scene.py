@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
+from functools import cache
+from pathlib import Path
 from typing import Literal
 
 from vp_model.ontology import Structure, load_ontology
 from vp_model.outcome import InputVolume
+from vp_train.datasets.parcels import load_parcels
 from vp_train.prompts.naming import adjective, written
 from vp_train.tasks.selections import Selection
 
@@ -156,6 +160,35 @@ def known_structures(regions: Sequence[str]) -> tuple[Structure, ...]:
     return (*found.values(), *(ontology.structures[name] for name in sorted(ontology.assembled(found))))
 
 
+@cache
+def frequency(structure: Structure) -> float:
+    """How often a structure is drawn, relative to others (`frequencies.json`): the many parcels, and kinds of lesions
+    that few weights know, must not crowd out what is asked for most.
+    """
+    table = json.loads((Path(__file__).parent / "frequencies.json").read_text(encoding="utf-8"))
+    if structure.name in table["own"]:
+        return float(table["own"][structure.name])
+    parcels = {name.removeprefix("left ").removeprefix("right ") for name in load_parcels().names}
+    kind = "others"
+    if structure.kind == "pathology":
+        kind = "lesions"
+    elif structure.name in table["lobes"]:
+        kind = "lobes"
+    elif structure.name in parcels:
+        kind = "parcels"
+    return float(table[f"of {kind}"])
+
+
+def sample_structures(structures: Sequence[Structure], count: int, chance: random.Random) -> list[Structure]:
+    """Different structures, each as often as its `frequency` says; all of them where there are fewer."""
+    waiting = list(structures)
+    found: list[Structure] = []
+    while waiting and len(found) < count:
+        found.append(chance.choices(waiting, [frequency(item) for item in waiting])[0])
+        waiting.remove(found[-1])
+    return found
+
+
 def sample_regions(
     structures: Sequence[Structure], count: int, chance: random.Random, held_out: bool = False
 ) -> list[Region]:
@@ -163,7 +196,7 @@ def sample_regions(
 
     Where one has a side, the others say "both" if they mean it; where all have the same, it may be said once.
     """
-    chosen = chance.sample(structures, min(count, len(structures)))
+    chosen = sample_structures(structures, count, chance)
     shared = chance.choice(("left", "right", "", None, None, None))
     sides = [chance.choice(("", "left", "right")) if shared is None else shared for _ in chosen]
     sides = [side if structure.paired else "" for side, structure in zip(sides, chosen, strict=True)]
@@ -188,7 +221,7 @@ def sample_region(
     explicit: bool = False,
     listed: bool = False,
 ) -> Region:
-    """A region by one of its terms, with a side or without: every structure and every side as likely as any other.
+    """A region by one of its terms, with a side or without, every side as likely as any other.
 
     Args:
         side: None for any.
@@ -196,7 +229,7 @@ def sample_region(
         explicit: say so where both sides are meant.
         listed: it stands beside another region in the prompt.
     """
-    structure = chance.choice(structures)
+    structure = sample_structures(structures, 1, chance)[0]
     chosen = side if side is not None else chance.choice(("", "left", "right"))
     chosen = chosen if structure.paired else ""
     term = written(structure, chosen, chance, held_out, explicit, listed)  # type: ignore[arg-type]
