@@ -16,7 +16,8 @@ from tests.vp_model.test_vision import ISOTROPIC, SMALL, THICK, conditions, netw
 from vp_model.geometry import Placed
 from vp_model.vision.config import VisionConfig
 from vp_model.vision.fields import Convolved, Stored, slabs
-from vp_model.vision.inference import FeatureCache, dense_bytes, each_condition, segment_volumes
+from vp_model.vision.footprint import dense_bytes
+from vp_model.vision.inference import FeatureCache, each_condition, segment_volumes
 from vp_model.vision.network import VisionNetwork
 from vp_model.vision.streamed import Gathering, Memory, StreamedLook, look_streamed
 from vp_model.volume import Volume
@@ -135,17 +136,11 @@ def test_large_volumes_go_through_in_slabs_and_small_ones_as_they_are() -> None:
     torch.testing.assert_close(streamed, dense, atol=1e-5, rtol=1e-4)
 
 
-def test_the_estimate_grows_with_the_volumes() -> None:
-    one = volumes(((40, 40, 40), ISOTROPIC))
-    two = volumes(((40, 40, 40), ISOTROPIC), ((80, 80, 10), THICK))
-    assert 0 < dense_bytes(SMALL, one) < dense_bytes(SMALL, two)
-
-
 def test_the_cache_forgets_what_does_not_fit_beside_the_new() -> None:
     built = trained(replace(SMALL, conditioning="readout"))
     given_volumes = [Volume(torch.rand(1, 16, 16, 16), ISOTROPIC) for _ in range(3)]
     one = FeatureCache().look(built, given_volumes[:1])
-    needed = dense_bytes(SMALL, [item.image for item in one.prepared])
+    needed = dense_bytes(built.config, [item.image for item in one.prepared])
     cache = FeatureCache(memory_bytes=needed + one.size)
     first = cache.look(built, given_volumes[:1])
     second = cache.look(built, given_volumes[1:2])

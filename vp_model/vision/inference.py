@@ -6,7 +6,6 @@ with the same result.
 
 from __future__ import annotations
 
-import math
 import resource
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -16,11 +15,11 @@ from typing import Any, Literal
 
 import torch
 
-from vp_model.geometry import Placed, pooled_grid, reference_grid, same_geometry
-from vp_model.vision.config import VisionConfig
+from vp_model.geometry import Placed
+from vp_model.vision.footprint import dense_bytes
 from vp_model.vision.network import Shared, VisionNetwork
 from vp_model.vision.prepare import Prepared, prepare, restore
-from vp_model.vision.streamed import FLOAT_BYTES, Memory, StreamedLook, look_streamed
+from vp_model.vision.streamed import Memory, StreamedLook, look_streamed
 from vp_model.volume import Volume
 
 MAXIMUM_LOGITS = 64_000_000
@@ -124,23 +123,6 @@ def default_memory(network: VisionNetwork) -> int:
         return int(CUDA_SHARE * (torch.cuda.mem_get_info(device)[0] + unused))
     limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
     return DEFAULT_MEMORY_BYTES if limit < 0 else min(DEFAULT_MEMORY_BYTES, int(LIMITED_SHARE * limit))
-
-
-def dense_bytes(config: VisionConfig, volumes: Sequence[Placed]) -> int:
-    """About the peak of m's memory for one condition, all levels kept: what is largest at the two finest levels, where
-    a convolution's input, its parts and its sum are in memory at once.
-    """
-    finest, second = config.channels[:2]
-    pooled = [pooled_grid(placed.shape, placed.world) for placed in volumes]
-    kept = sum(_voxels(placed) * (2 * finest + config.readout_size) for placed in volumes)
-    kept += sum(2 * second * math.prod(shape) for shape, _ in pooled)
-    largest = max(_voxels(placed) for placed in volumes) * (second + 4 * finest + 2 * config.readout_hidden)
-    if config.interaction_from == 1 and config.interaction != "none" and not same_geometry(pooled):
-        told = sum(math.prod(shape) for shape, _ in pooled)
-        if config.reference != "own":
-            told = math.prod(reference_grid(pooled, config.reference == "isotropic")[0]) * len(volumes)
-        largest = max(largest, told * (3 * second + 6 * config.interaction_size))
-    return FLOAT_BYTES * (kept + largest)
 
 
 def _voxels(placed: Placed) -> int:
