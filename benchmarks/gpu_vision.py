@@ -89,7 +89,7 @@ def ways(device: str, small: bool) -> Iterator[str]:
             network = built(name, device, layout)
             phi = torch.rand(1, 1, network.config.condition_size, device=device)
             infer, learn = passes(network, [volume], phi)
-            operations = operations_of(network, infer)
+            operations = operations_of(network, [volume.shape])
             for numbers in NUMBERS:
                 with computing(numbers, device):
                     with torch.inference_mode():

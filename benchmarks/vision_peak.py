@@ -11,9 +11,11 @@ network under autocast; the agreement of its masks with those of fp32 stands bes
 from __future__ import annotations
 
 import argparse
+import copy
+import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -56,28 +58,29 @@ def peak_of_products(size: int, dtype: torch.dtype, device: str, rounds: int) ->
     return 2 * size**3 / min(ways)
 
 
-def operations_of(network: VisionNetwork, work: Callable[[], Any]) -> int:
-    """Operations of the convolutions and linear layers in one pass. The read-out's perceptron does not go through its
-    layers' `forward`.
+def operations_of(network: VisionNetwork, shapes: Sequence[tuple[int, int, int]]) -> int:
+    """Operations of the convolutions and linear layers in one pass over volumes of 1 mm, for one condition.
+
+    Counted on tensors without numbers, and with gradients, so that each layer sees its level as a whole: slab by slab
+    they do not go through `forward`. Nor does the read-out's perceptron.
     """
-    perceptron = network.read_out.hidden
-    voxels = 0
+    counted = copy.deepcopy(network).to("meta")
+    perceptron = counted.read_out.hidden
     total = 0
 
     def count(layer: nn.Module, _: Any, output: torch.Tensor) -> None:
-        nonlocal total, voxels
+        nonlocal total
         if isinstance(layer, nn.Conv3d | nn.Linear):
             total += 2 * output.numel() * layer.weight[0].numel()
-        if isinstance(layer, nn.Conv3d):
-            voxels = max(voxels, output[0, 0].numel())
 
-    hooks = [layer.register_forward_hook(count) for layer in network.modules()]
-    work()
-    for hook in hooks:
-        hook.remove()
+    for layer in counted.modules():
+        layer.register_forward_hook(count)
+    volumes = [Placed(torch.empty(1, 1, *shape, device="meta"), np.eye(4)) for shape in shapes]
+    with torch.inference_mode(False), torch.enable_grad():
+        counted(volumes, torch.empty(1, len(volumes), network.config.condition_size, device="meta"))
     if perceptron is not None:
         weights = sum(layer.weight.numel() for layer in perceptron if isinstance(layer, nn.Conv3d))
-        total += 2 * voxels * weights
+        total += 2 * sum(math.prod(shape) for shape in shapes) * weights
     return total
 
 
@@ -91,11 +94,11 @@ def rows(
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     volume = Placed(torch.rand(1, 1, *shape, device=device), np.eye(4))
     phi = torch.rand(1, 1, config.condition_size, device=device)
+    operations = operations_of(network, [shape])
     lines, exact = [], None
     for dtype, peak in peaks.items():
         mixed = nullcontext() if dtype == torch.float32 else torch.autocast(device.split(":")[0], dtype)
         with torch.inference_mode(), mixed:
-            operations = operations_of(network, lambda: network([volume], phi))
             taken = seconds_of(lambda: network([volume], phi), device, rounds)
             mask = network([volume], phi)[0] > 0
         exact = mask if exact is None else exact
