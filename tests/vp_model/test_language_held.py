@@ -36,6 +36,9 @@ TWO_VISITS = (
         ("left (L) caudate; thalamus of the right hemisphere", [{"left"}, {"right"}]),
         ("caudate (l); right putamen", [{"left"}, {"right"}]),
         ("left caudate + left and right putamen", [{"left"}, BOTH]),
+        ("share of the left thalamus in both caudates", [{"left"}, BOTH]),
+        ("caudate on the right versus left-sided putamen", [{"right"}, {"left"}]),
+        ("caudate (r) and l thalamus", [{"right"}, {"left"}]),
     ],
 )
 def test_a_side_belongs_to_the_structure_beside_it_or_where_that_is_open_to_none(
@@ -128,6 +131,30 @@ def test_a_date_is_the_prompts() -> None:
 
 ENHANCEMENT = ['task("enhancement")', 'roi = segment("brainstem", v3<MOD>, v4<MOD>, v5<MOD>)']
 CHANGE = ['task("intensity change")', 'roi = segment("brainstem", v1<MOD>, v2<MOD>, v3<MOD>, v4<MOD>, v5<MOD>)']
+
+
+def test_a_volume_at_the_date_of_one_session_is_of_that_session_alone() -> None:
+    rules = held("volume of the brainstem on 5 January 2023")
+    before = ['task("volume analysis")', 'roi = segment("brainstem", v1<MOD>, v2<MOD>, v3<MOD>)']
+    chosen = 'when = visit("2023-01-05")'
+    for line in ("show(roi)", "for when in visits(roi):", "when = latest(roi)"):
+        assert not rules.agrees(line, before)
+        assert rules.mended(line, before) == (chosen,)
+    assert rules.agrees("show(at(roi, when))", [*before, chosen])
+    assert rules.agrees("show(roi)", ['task("segmentation")', before[1]])
+    assert held("volume of the brainstem").agrees("show(roi)", before)
+
+
+def test_the_date_of_no_session_is_a_missing_session() -> None:
+    before = ['task("volume analysis")', 'roi = segment("brainstem", v1<MOD>, v2<MOD>, v3<MOD>)']
+    assert held("brainstem volume on 2019-01-05").impossible('when = visit("2023-01-05")', before) == "missing session"
+    assert not held("brainstem volume on 2023-01-05").impossible('when = visit("2023-01-05")', before)
+
+
+@pytest.mark.parametrize(("kind", "missing"), [("CT", False), ("T1", True)])
+def test_hounsfield_units_need_ct_and_nothing_else(kind: str, missing: bool) -> None:
+    rules = held("Hounsfield units of the brainstem", (InputVolume("v1", kind, "2023-01-05", 0),))
+    assert rules.agrees('refuse("missing image")', []) is missing
 
 
 def test_enhancement_is_measured_from_the_image_without_contrast_agent_to_the_one_with_it() -> None:

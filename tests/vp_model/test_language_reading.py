@@ -27,6 +27,8 @@ KNOWN = frozenset(
         ("the white mater ofthe left side", "the[#1][cerebral white matter] of the left[left] side"),
         ("white-matter lesions against gray matter", "[#1][white matter lesion] against[compare][#2][cerebral cortex]"),
         ("has the lesion grown?", "has the[#1][white matter lesion] grown[grow]"),
+        ("wm hyperintensitues", "[#1][white matter lesion]"),
+        ("the plaques", "the[#1][white matter lesion]"),
         ("r/o stroke: hippocampi", "rule out stroke[?][#1][hippocampus]"),
         ("", ""),
     ],

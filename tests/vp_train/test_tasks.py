@@ -18,8 +18,9 @@ from vp_model.program.inspection import inspect_program
 from vp_model.program.vocabulary import REFUSALS, TASKS
 from vp_model.program.writer import ProgramWriter
 from vp_train.tasks.context import SPOKEN, make_context
+from vp_train.tasks.refusals import lesions_within
 from vp_train.tasks.registry import examples
-from vp_train.tasks.scene import Example, Scene
+from vp_train.tasks.scene import Example, Scene, sample_structures
 
 REGIONS = ("left hippocampus", "right hippocampus", "left thalamus", "right thalamus", "brainstem", "brain")
 
@@ -145,3 +146,27 @@ def test_sessions_are_in_order_of_their_dates() -> None:
         visits = [volume.visit for volume in scene.volumes]
         assert visits == sorted(visits)
         assert [volume.name for volume in scene.volumes] == [f"v{n}" for n in range(1, len(visits) + 1)]
+
+
+def test_structures_that_are_asked_for_most_are_drawn_most() -> None:
+    structures = load_ontology().structures
+    names = ("thalamus", "frontal lobe", "cuneus", "white matter lesion", "glioma")
+    chance = random.Random(1)
+    counts = Counter(sample_structures([structures[name] for name in names], 1, chance)[0].name for _ in range(4000))
+    assert counts["white matter lesion"] > counts["thalamus"] > 2 * counts["cuneus"]
+    assert counts["thalamus"] > 2 * counts["glioma"]
+    assert abs(counts["thalamus"] - counts["frontal lobe"]) < 0.2 * counts["thalamus"]
+
+
+def test_structures_that_are_drawn_together_differ() -> None:
+    structures = [load_ontology().structures[name] for name in ("thalamus", "cuneus", "brainstem")]
+    for seed in range(20):
+        drawn_names = [item.name for item in sample_structures(structures, 5, random.Random(seed))]
+        assert sorted(drawn_names) == ["brainstem", "cuneus", "thalamus"]
+
+
+def test_lesions_are_not_asked_for_by_the_structure_that_they_lie_in() -> None:
+    context = make_context(WITH_LESIONS)
+    for seed in range(30):
+        example = lesions_within(context, random.Random(seed))
+        assert example.program == 'refuse("not understood")\n'

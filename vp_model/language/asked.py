@@ -17,19 +17,7 @@ BESIDE = frozenset({"side", "sides", "sided", "hand", "handed", "hemispheric"})
 OF = frozenset({"of", "on", "in", "within", "at", "from"})
 """Words that join a structure and its side: `caudate on the left`."""
 HISTORY = frozenset(
-    {
-        "sclerosis",
-        "signs",
-        "ataxia",
-        "syndrome",
-        "epilepsy",
-        "palsy",
-        "bleed",
-        "seizure",
-        "seizures",
-        "dementia",
-        "stroke",
-    }
+    "sclerosis signs ataxia syndrome epilepsy palsy bleed seizure seizures dementia blindness dysplasia".split()
 )
 """Words that make a structure's name the beginning of a disease's, which prompts tell of a patient."""
 NEED_NO_PART = frozenset({"brain"})

@@ -21,6 +21,7 @@ from vp_model.language.asked import (
     segmented_in,
     wholly,
 )
+from vp_model.language.dates import with_dates
 from vp_model.language.reading import CONTRAST, FOREIGN, STRANGE, UNLEARNED, asked_for, read_all, reading_of, words_of
 from vp_model.ontology import load_ontology
 from vp_model.outcome import InputVolume
@@ -51,6 +52,8 @@ INTENSITY_OF = re.compile(
 )
 OF_ONE_IMAGE = frozenset({'task("intensity analysis")', 'task("intensity comparison")', 'task("signal intensity")'})
 """Tasks that read intensities of one image."""
+OF_ONE_SESSION = 'task("volume analysis")'
+"""The task that can measure one session of several."""
 LOOKED_AT = re.compile(r"\w+(?=<MOD>)")
 MISSING_IMAGE, UNKNOWN_STRUCTURE = 'refuse("missing image")', 'refuse("unknown structure")'
 MISSING_SESSION = 'refuse("missing session")'
@@ -60,7 +63,9 @@ ENHANCEMENT, INTENSITY_CHANGE = 'task("enhancement")', 'task("intensity change")
 NEED_IMAGES = {"enhancement": ("T1", f"T1{CONTRAST}"), "diffusion": ("DWI", "ADC")}
 """Concepts of a prompt, and the sequence types that the last session must have for them."""
 
-HINTS = ("hu", "hounsfield", "restrict", "diffus", "enhanc", "contrast")
+HOUNSFIELD = ("hu", "hounsfield")
+"""Beginnings of words that ask for CT."""
+HINTS = ("restrict", "diffus", "enhanc", "contrast")
 """Beginnings of words that may ask for a sequence type without naming it."""
 
 
@@ -92,7 +97,10 @@ class Held:
         self._may_miss_session = bool(told & OF_SESSIONS) or any(
             any(map(str.isdigit, word)) for word in words_of(prompt)
         )
-        self._dates = tuple(dict.fromkeys(DATE.findall(prompt)))
+        visits = {volume.visit for volume in volumes if volume.visit}
+        self._dates = tuple(dict.fromkeys(DATE.findall(with_dates(prompt, visits))))
+        self._visit = self._dates[0] if len(self._dates) == 1 and len(visits) > 1 else ""
+        self._missed = bool(self._dates) and not {*self._dates} & visits
 
     def agrees(self, line: str, before: Sequence[str]) -> bool:
         """Whether a line may follow the lines before it."""
@@ -106,6 +114,7 @@ class Held:
             and self._right_kind(statement, before)
             and self._right_size(statement)
             and self._right_date(statement)
+            and not self._all_sessions(statement, before)
             and self._right_image(statement, before)
             and self._right_refusal(statement)
             and not (statement.startswith(ONCE) and line in before)
@@ -128,6 +137,8 @@ class Held:
         if not self._right_date(line):
             found += [VISIT.sub(rf"\g<call>{date}", line) for date in self._dates]
         statement = line.strip()
+        if self._all_sessions(statement, before):
+            found.append(f'when = visit("{self._visit}")')
         if not self._right_image(statement, before) and (image := self._image(statement, before)):
             found.append(READ_FROM.sub(rf"\g<call>{image}", line))
         if not self._right_kind(statement, before):
@@ -144,6 +155,8 @@ class Held:
 
     def impossible(self, line: str, before: Sequence[str]) -> str:
         """What the study lacks for what a line sets out to do, as a reason of `refuse`; empty if it lacks nothing."""
+        if self._missed and VISIT.search(line) is not None:
+            return "missing session"
         return "missing image" if self._image(line.strip(), before) is None else ""
 
     def twice(self, line: str, before: Sequence[str]) -> bool:
@@ -203,6 +216,14 @@ class Held:
     def _right_date(self, statement: str) -> bool:
         found = VISIT.search(statement)
         return found is None or not self._dates or found["date"] in self._dates
+
+    def _all_sessions(self, statement: str, before: Sequence[str]) -> bool:
+        """Whether a volume that is asked for at the date of one session is about to be shown for all, or of another."""
+        if not self._visit or self._missed or not before or before[0] != OF_ONE_SESSION:
+            return False
+        chosen = any(line.startswith("when = ") for line in before)
+        other = statement.startswith("when = ") and VISIT.search(statement) is None
+        return not chosen and (other or statement.startswith(("show(", "for when in visits(")))
 
     def _right_image(self, statement: str, before: Sequence[str]) -> bool:
         image = self._image(statement, before)
@@ -277,7 +298,10 @@ def _may_miss(prompt: str, volumes: Sequence[InputVolume]) -> bool:
     for concept, needed in NEED_IMAGES.items():
         if concept in concepts:
             return not {*needed} <= last
-    if any(word.startswith(HINTS) for word in words_of(prompt)):
+    words = words_of(prompt)
+    if any(word.startswith(HOUNSFIELD) for word in words):
+        return "CT" not in last
+    if any(word.startswith(HINTS) for word in words):
         return True
     return _same_kind(_session(volumes, 0), _session(volumes, -1)) is None
 

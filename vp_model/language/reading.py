@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
+from vp_model.language.completion import completed
 from vp_model.language.lexicon import load_lexicon
 from vp_model.ontology import Ontology, load_ontology, normalise, singulars
 
@@ -80,7 +81,7 @@ def words_of(prompt: str) -> list[str]:
 def read_all(prompt: str) -> tuple[Mention, ...]:
     """Everything in a prompt, in order; the longest reading wins where readings overlap."""
     ontology, lexicon = load_ontology(), load_lexicon()
-    words = words_of(prompt)
+    words = completed(words_of(prompt), _is_anatomy)
     found: list[Mention] = []
     index = 0
     while index < len(words):
@@ -224,11 +225,23 @@ def _lookup(phrase: str, ontology: Ontology) -> str | None:
     return None
 
 
+@lru_cache(maxsize=65536)
+def _is_anatomy(phrase: str) -> bool:
+    ontology = load_ontology()
+    name = _lookup(phrase, ontology)
+    return name is not None and ontology.structures[name].kind == "anatomy"
+
+
 @cache
 def _joined_terms() -> dict[str, str]:
-    """Terms with a space for each hyphen, and without articles: `gray matter of cerebellum`."""
+    """Terms with a space for each hyphen, without articles, and with `in` for `of`: `gray matter in cerebellum`."""
     ontology = load_ontology()
-    forms = {term.replace("-", " ").replace(" of the ", " of "): name for term, name in ontology.terms.items()}
+    plain = {term.replace("-", " "): name for term, name in ontology.terms.items()}
+    forms = {
+        term.replace(before, after): name
+        for term, name in plain.items()
+        for before, after in ((" of the ", " of "), (" of ", " in "), (" of the ", " in "))
+    }
     return {term: name for term, name in forms.items() if term not in ontology.terms}
 
 
@@ -255,6 +268,11 @@ def _listed(word: str) -> bool:
         form in lexicon.words or form in _vocabulary() or lexicon.concepts.find((form,)) is not None
         for form in singulars(word)
     )
+
+
+def _only_begins(word: str) -> bool:
+    """Whether a word is known by its beginning alone: `hyperintensitues` begins as `hyperintense` does."""
+    return not any(form in load_lexicon().words or form in _vocabulary() for form in singulars(word))
 
 
 @cache
@@ -297,7 +315,9 @@ def _corrected(word: str) -> str:
     """The one word of the vocabulary that this is a slip of; the word itself where none is, or several are as near."""
     if len(word) < SHORTEST_SLIP or not word.isalpha() or word in COMMON:
         return word
-    if _listed(word) or word in _foreign_words() or word.removesuffix("s") in _foreign_words():
+    if word in _foreign_words() or word.removesuffix("s") in _foreign_words():
+        return word
+    if _listed(word) and (len(word) < TWO_SLIPS or not _only_begins(word)):
         return word
     allowed = 2 if len(word) >= TWO_SLIPS else 1
     near: dict[str, int] = {}
@@ -305,6 +325,9 @@ def _corrected(word: str) -> str:
         for candidate in _slips().get(left, ()):
             if candidate not in near and (candidate[0] == word[0] or _anatomical(candidate)):
                 near[candidate] = _distance(word, candidate)
+    if _listed(word):
+        near = {candidate: distance for candidate, distance in near.items() if candidate in _vocabulary()}
+        allowed = 1
     best = min(near.values(), default=allowed + 1)
     nearest = [candidate for candidate, distance in near.items() if distance == best]
     if best > allowed:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 
 from tokenizers import Tokenizer
 
+from vp_model.language.dates import with_dates
 from vp_model.language.reading import ASKED, asked_for, kind_mark, reading_of
 from vp_model.language.tokens import CODE, FEEDBACK, PROMPT, READING, SESSION, VOLUME
 from vp_model.outcome import InputVolume
@@ -19,14 +20,16 @@ def initial_text(
 ) -> str:
     """μ₁: acquisition date of each session, names and sequence types of its volumes, and the reading of the prompt.
 
-    Volumes of a sequence type that the prompt names are marked. After the reading stands its outline.
+    Volumes of a sequence type that the prompt names are marked, and the date of a session is put as in the list of
+    sessions. After the reading stands its outline.
 
     Args:
         known: names of the structures that the weights have learned, without sides.
         chance: in training, forget a part of what was read.
     """
     kinds = frozenset(volume.kind for volume in volumes)
-    reading = reading_of(clean(prompt), known, kinds, chance)
+    asked = with_dates(prompt, {volume.visit for volume in volumes})
+    reading = reading_of(clean(asked), known, kinds, chance)
     listed = ""
     session: int | None = None
     for volume in volumes:
