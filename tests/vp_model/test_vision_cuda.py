@@ -123,7 +123,7 @@ def test_a_gpu_learns_what_the_cpu_learns(config: VisionConfig, recomputed: int)
 
 
 @gpu
-def test_places_keep_their_precision_whatever_that_of_the_features() -> None:
+def test_places_keep_their_precision_on_a_gpu_whatever_that_of_the_features() -> None:
     across = torch.arange(200, dtype=torch.float32) - 185
     features = across.view(1, 1, 200, 1, 1).expand(-1, -1, -1, 2, 2).to("cuda", torch.bfloat16).contiguous()
     index = torch.linspace(180.0, 190.0, 41)  # near the border, where bfloat16 would hold every 0.4th voxel
