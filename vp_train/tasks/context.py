@@ -55,6 +55,8 @@ SPOKEN = MappingProxyType(
 """How sequence types are written."""
 ADJECTIVE, ADJECTIVES = "adjectival", 0.4
 """Slot of a structure's adjective, and how often it stands before a measure ("left hippocampal volume")."""
+DATE, UNDATED = "date", "last year"
+"""Slot of the first session's date, and what stands for it where it has none."""
 BEFORE_MEASURE = re.compile(
     r"\{(roi|bilateral)\} "
     r"(?=(\{(volume|growth|segmentation|axis|intensity|center|mean|asymmetry|coordinates)\}|volume\b))"
@@ -166,6 +168,8 @@ class Context:
             avoid: slots that the template must not have.
             plain: nothing around the request.
         """
+        first = next(filter(None, scene.visits if scene is not None else ()), UNDATED)
+        values = {DATE: first, **values}
         template = draw_template(task, chance, self.held_out, avoid)
         if values.get(ADJECTIVE) and chance.random() < ADJECTIVES:
             template = BEFORE_MEASURE.sub("{" + ADJECTIVE + "} ", template, count=1)
