@@ -140,6 +140,38 @@ def test_what_the_prompt_does_not_name_is_refused(prompt: str, structure: str, s
     assert said in (ungrounded(prompt, [(structure, side)], ONTOLOGY, KNOWN) or "")  # type: ignore[list-item]
 
 
+@pytest.mark.requirement("what cannot be found is refused, also beside what can")
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("hippocampus and pineal gland volumes", "pineal gland"),
+        ("segment the eye and the left hippocampus", "eye"),
+        ("brainstem, hippocampus or pancreas", "pancreas"),
+        ("how many white matter lesions are in the brainstem", "within the brainstem"),
+        ("white matter lesions located in the left hippocampus", "within the hippocampus"),
+    ],
+)
+def test_what_cannot_be_found_or_selected_is_refused_beside_what_can(prompt: str, said: str) -> None:
+    structures = [(name, "") for name in ("brainstem", "hippocampus", "white matter lesion") if name in prompt]
+    assert said in (ungrounded(prompt, structures, ONTOLOGY, KNOWN) or "")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "hippocampus after resection of a glioma",
+        "hippocampus in this patient with carotid stenosis",
+        "segment the hippocampus and hand me the mask",
+        "lesions in the left hemisphere and the hippocampus",
+        "are the lesions in front of the hippocampus",
+        "lesions next to the hippocampus in the brain",
+    ],
+)
+def test_what_a_prompt_tells_beside_what_it_asks_for_is_no_reason_to_refuse(prompt: str) -> None:
+    structures = [("hippocampus", "left"), *([("white matter lesion", "")] if "lesions" in prompt else [])]
+    assert ungrounded(prompt, structures, ONTOLOGY, KNOWN) is None  # type: ignore[arg-type]
+
+
 def test_anatomy_that_helps_with_a_lesion_does_not_stand_for_anatomy_that_was_named() -> None:
     lesion, near = ("white matter lesion", ""), ("cerebral white matter", "left")
     known = (*KNOWN, "cerebral white matter")

@@ -39,6 +39,11 @@ TWO_VISITS = (
         ("share of the left thalamus in both caudates", [{"left"}, BOTH]),
         ("caudate on the right versus left-sided putamen", [{"right"}, {"left"}]),
         ("caudate (r) and l thalamus", [{"right"}, {"left"}]),
+        ("right-sided weakness. signal of the thalamus", [BOTH]),
+        ("left arm numbness, volume of the right caudate", [{"right"}]),
+        ("neglect on the left; how large is the putamen", [BOTH]),
+        ("measure the left thalamus on both scans", [{"left"}]),
+        ("compare the right caudate in both images", [{"right"}]),
     ],
 )
 def test_a_side_belongs_to_the_structure_beside_it_or_where_that_is_open_to_none(
@@ -155,6 +160,57 @@ def test_the_date_of_no_session_is_a_missing_session() -> None:
 def test_hounsfield_units_need_ct_and_nothing_else(kind: str, missing: bool) -> None:
     rules = held("Hounsfield units of the brainstem", (InputVolume("v1", kind, "2023-01-05", 0),))
     assert rules.agrees('refuse("missing image")', []) is missing
+
+
+@pytest.mark.parametrize(
+    ("prompt", "task", "fits"),
+    [
+        ("where is the brainstem", "location", False),
+        ("where are the white matter lesions", "location", True),
+        ("where is the thalamus relative to the brainstem", "location", True),
+        ("is the brainstem symmetric", "volume comparison", False),
+        ("is the thalamus symmetric", "volume comparison", True),
+        ("the brainstem, how large", "relative volume analysis", False),
+        ("how much of the brainstem is hyperintense", "relative volume analysis", True),
+        ("the brainstem, how large", "volume analysis", True),
+    ],
+)
+def test_a_task_needs_as_many_structures_as_it_is_about(prompt: str, task: str, fits: bool) -> None:
+    assert held(prompt).agrees(f'task("{task}")', []) is fits
+
+
+def test_a_second_structure_that_the_prompt_does_not_name_is_not_understood() -> None:
+    before = ['task("extent analysis")', 'first = segment("left thalamus", v1<MOD>)']
+    line = 'second = segment("brain", v1<MOD>)'
+    assert held("how far is the left thalamus from the ventricle").impossible(line, before) == "not understood"
+    assert held("how far is the left thalamus from the brain").impossible(line, before) == ""
+
+
+def test_the_same_is_done_to_every_volume_in_their_order() -> None:
+    rules = held("remove the brainstem")
+    before = ['task("tissue removal")', 'roi = segment("brainstem", v1<MOD>, v2<MOD>)']
+    first, second = "save(remove(v1, roi))", "save(remove(v2, roi))"
+    assert rules.mended("save(remove(v2, roi))", before) == (first,)
+    assert rules.mended("save(isolate(v2, roi))", [*before, first]) == (second,)
+    assert rules.agrees(second, [*before, first])
+    assert not rules.may_end([*before, first])
+    assert rules.may_end([*before, first, second])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "written", "margins"),
+    [
+        ("crop 20 mm beyond the brainstem", 10, [20]),
+        ("crop to the brainstem", 15, [10]),
+        ("crop with 1.5 cm around the brainstem", 10, [15]),
+        ("crop the brainstem, margin 8", 12, [10, 8]),
+    ],
+)
+def test_a_margin_is_the_prompts(prompt: str, written: int, margins: list[int]) -> None:
+    before = ['task("image cropping")', 'roi = segment("brainstem", v1<MOD>)']
+    expected = tuple(f"save(crop(v1, roi, {margin}))" for margin in margins)
+    assert held(prompt).mended(f"save(crop(v1, roi, {written}))", before) == expected
+    assert all(held(prompt).agrees(line, before) for line in expected)
 
 
 def test_enhancement_is_measured_from_the_image_without_contrast_agent_to_the_one_with_it() -> None:

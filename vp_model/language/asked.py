@@ -17,9 +17,51 @@ BESIDE = frozenset({"side", "sides", "sided", "hand", "handed", "hemispheric"})
 OF = frozenset({"of", "on", "in", "within", "at", "from"})
 """Words that join a structure and its side: `caudate on the left`."""
 HISTORY = frozenset(
-    "sclerosis signs ataxia syndrome epilepsy palsy bleed seizure seizures dementia blindness dysplasia".split()
+    {
+        "sclerosis",
+        "signs",
+        "ataxia",
+        "syndrome",
+        "epilepsy",
+        "palsy",
+        "bleed",
+        "seizure",
+        "seizures",
+        "dementia",
+        "blindness",
+        "dysplasia",
+    }
 )
 """Words that make a structure's name the beginning of a disease's, which prompts tell of a patient."""
+BODY = frozenset(
+    {
+        "weakness",
+        "numbness",
+        "hemiparesis",
+        "hemiplegia",
+        "hemianopia",
+        "paresis",
+        "droop",
+        "arm",
+        "leg",
+        "hand",
+        "handed",
+        "facial",
+        "face",
+        "foot",
+        "visual",
+        "tremor",
+        "neglect",
+        "pain",
+        "limb",
+        "extremity",
+    }
+)
+"""Words after a side that tell of a patient's body: `right-sided weakness`, `left arm`."""
+SEVERAL_OF_STUDY = frozenset(
+    {"images", "volumes", "sequences", "series", "timepoints", "points", "acquisitions", "mris"}
+)
+"""Words that `both` may count, beside those for sessions."""
 NEED_NO_PART = frozenset({"brain"})
 """What prompts also name to say where (`in the brain`), or as a part of another name (`brain images`)."""
 MOST_DROPPED = 5
@@ -48,6 +90,8 @@ class Asked:
 def asked_structures(prompt: str, known: Collection[str]) -> tuple[Asked, ...]:
     """The known structures that a prompt names, in order.
 
+    A side that tells of the patient ("left arm weakness") is none of a structure, nor are "both scans".
+
     A structure beside which the prompt says one side is meant on that side; where any side cannot be told to belong
     to one structure, all are meant on both.
     """
@@ -63,7 +107,7 @@ def asked_structures(prompt: str, known: Collection[str]) -> tuple[Asked, ...]:
     structures = {index for index, _ in found}
     owners: dict[int, int | None] = {}
     for index, mention in enumerate(mentions):
-        if mention.sort == "concept" and mention.name in (*SIDES, BOTH):
+        if mention.sort == "concept" and mention.name in (*SIDES, BOTH) and not _of_other(mentions, index):
             owners[index] = _owner(index, mentions, structures, owners.values())
     clear = all(owner is not None for place, owner in owners.items() if mentions[place].name != BOTH)
     asked = []
@@ -73,6 +117,19 @@ def asked_structures(prompt: str, known: Collection[str]) -> tuple[Asked, ...]:
         # "The right putamen and caudate" may mean the right caudate.
         asked.append(Asked(name, sides, clear and bool(told or not owners)))
     return tuple(asked)
+
+
+def _of_other(mentions: Sequence[Mention], index: int) -> bool:
+    """Whether a side is one of the patient's body, or `both` counts sessions or images."""
+    following = [mention for mention in mentions[index + 1 : index + 4] if mention.words[0] not in BESIDE]
+    if not following:
+        return False
+    if mentions[index].name == BOTH:
+        return following[0].name == "visit" or following[0].words[0] in SEVERAL_OF_STUDY
+    return following[0].words[0] in BODY or (
+        mentions[index - 1].words[0] in (*OF, "the")
+        and any(item.sort != "structure" and item.words[0] in BODY for item in mentions[max(0, index - 3) : index])
+    )
 
 
 def _hemisphere(mention: Mention, known: Collection[str]) -> bool:

@@ -12,6 +12,8 @@ from itertools import permutations
 JOINING = frozenset({"and", "or", "vs", "versus", "plus"})
 """Words between two names that may share their last word."""
 SIDES = frozenset({"left", "right", "l", "r", "lt", "rt"})
+BESIDE = frozenset({"side", "sided"})
+"""Words that tell a side and are no part of a name after it: `left side and third ventricle`."""
 LONGEST_TURNED = 3
 """Words of the longest name that is recognised in another order."""
 LONGEST_NAME = 7
@@ -75,7 +77,7 @@ def _shared(words: Sequence[str], is_name: IsName) -> list[str]:
             shared = _last_words(found, is_name)
         else:
             whole = next((last for last in shared if is_name(f"{word} {last}")), None)
-            if whole is None or is_name(word):
+            if whole is None or is_name(word) or word in BESIDE:
                 shared = ()
             else:
                 found = [*whole.split(), *found]

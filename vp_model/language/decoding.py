@@ -25,6 +25,7 @@ from transformers import PreTrainedTokenizerFast
 from vp_model.language.asked import segmented_in
 from vp_model.language.held import Held
 from vp_model.language.model import LanguageModel
+from vp_model.language.saved import saved_volumes
 from vp_model.language.state import encode
 from vp_model.language.tokens import END, MOD, NEXT
 from vp_model.program.checker import Known
@@ -160,8 +161,14 @@ class Writer:
         if isinstance(first.line, int):
             # Where α has no further structure to segment, its program ends as it would have.
             further = self._line(program.grammar())
-            if isinstance(further.line, str) and segmented_in([further.line]) and further.agrees(held, lines):
-                return further
+            if isinstance(further.line, str) and (segmented_in([further.line]) or saved_volumes([further.line])):
+                if further.agrees(held, lines):
+                    return further
+                for text in held.mended(further.line, lines):
+                    self._return_to(start)
+                    mended = self._forced(program.grammar(), encode(self._tokenizer, f"{text}\n"))
+                    if mended is not None:
+                        return mended
             self._return_to(start)
             return first
         if missing := held.impossible(first.line, lines):

@@ -10,8 +10,8 @@ import re
 from collections.abc import Collection, Sequence
 from difflib import SequenceMatcher
 
-from vp_model.language.reading import names, read
-from vp_model.ontology import Ontology, Structure, normalise, singulars
+from vp_model.language.reading import HEMISPHERE, Mention, names, read, read_all
+from vp_model.ontology import Ontology, Structure, load_ontology, normalise, singulars
 from vp_model.outcome import Side
 
 ALIKE = 0.82
@@ -20,6 +20,38 @@ NEED_NO_NAME = frozenset({"brain"})
 """What a prompt may ask for without naming it: the skull is stripped by keeping the brain."""
 HOLDS_LESIONS = "cerebral white matter"
 """Named to say where a lesion lies; a program finds deep white matter by what lies around it."""
+HOLD_LESIONS = frozenset({"brain", "cerebrum", HOLDS_LESIONS})
+"""Anatomy that holds all lesions, or a side of them."""
+JOINING = frozenset({"and", "or", "plus", "vs", "versus"})
+LINKING = frozenset(
+    {
+        "and",
+        "or",
+        "plus",
+        "vs",
+        "versus",
+        "the",
+        "left",
+        "right",
+        "l",
+        "r",
+        "lt",
+        "rt",
+        "both",
+        "bilateral",
+        "side",
+        "sides",
+        "sided",
+        "of",
+        "on",
+    }
+)
+"""Words between the names of a list."""
+WITHIN = frozenset({"in", "within", "inside", "located", "lying", "situated"})
+BEING = frozenset({"are", "is", "lie", "lies", "that", "which"})
+AFTER_VERBS = frozenset({("over",), ("me",), ("us",), ("it",)})
+"""Words after which a part of the body is a verb: `and hand me`."""
+BETWEEN = frozenset((word,) for word in {*WITHIN, *BEING, *LINKING} - JOINING)
 SIDE_WORDS = {"left": frozenset({"left", "l", "lt", "lefts", "lft"}), "right": frozenset({"right", "r", "rt", "rgt"})}
 BOTH_WORDS = frozenset(
     {"both", "bilateral", "bilaterally", "other", "asymmetry", "sides", "each", "either", "two", "contralateral"}
@@ -46,6 +78,11 @@ def ungrounded(
     unlearned = sorted(name for name in mentioned if name not in known)
     if structures and not named - NEED_NO_NAME and unlearned and not _only_needs_no_name(structures):
         return f"This model has not learned to find the {unlearned[0]}."
+    mentions = read_all(prompt)
+    if structures and (beside := _beside_known(mentions, known)):
+        return f"This model has not learned to find the {beside}."
+    if structures and (place := _holding_lesions(mentions, known)):
+        return f"This model cannot tell the lesions within the {place} from others."
     # Parts of a lesion load and its place are found with the help of anatomy that the prompt need not name.
     helped = any(ontology.structures[name].kind == "pathology" for name in named)
     for name, side in structures:
@@ -62,6 +99,55 @@ def ungrounded(
     if overlooked:
         return f"The prompt names the {overlooked}, but it was understood without it."
     return None
+
+
+def _beside_known(mentions: Sequence[Mention], known: Collection[str]) -> str:
+    """What stands in a list beside a structure that is known, and is none that can be found: a name, or `""`."""
+    for index, mention in enumerate(mentions):
+        if not _found(mention, known):
+            continue
+        for step in (1, -1):
+            place = index + step
+            joined = False
+            while 0 <= place < len(mentions) and mentions[place].words[0] in LINKING:
+                joined = joined or mentions[place].words[0] in JOINING
+                place += step
+            verb = place + 1 < len(mentions) and mentions[place + 1].words in AFTER_VERBS
+            if joined and not verb and 0 <= place < len(mentions) and _not_found(mentions[place], known):
+                return " ".join(mentions[place].words)
+    return ""
+
+
+def _found(mention: Mention, known: Collection[str]) -> bool:
+    return (
+        mention.sort == "structure" and load_ontology().meant(mention.name, " ".join(mention.words), known) is not None
+    )
+
+
+def _not_found(mention: Mention, known: Collection[str]) -> bool:
+    """Whether a mention is anatomy that cannot be found. Diseases are left out: prompts tell of them, too."""
+    if mention.sort == "foreign":
+        return True
+    anatomy = mention.sort == "structure" and load_ontology().structures[mention.name].kind == "anatomy"
+    return anatomy and mention.words[-1] not in HEMISPHERE and not _found(mention, known)
+
+
+def _holding_lesions(mentions: Sequence[Mention], known: Collection[str]) -> str:
+    """The anatomy within which a prompt asks for lesions, where no part of the lesion load can be selected by it."""
+    structures = load_ontology().structures
+    for index, mention in enumerate(mentions):
+        if mention.sort != "structure" or structures[mention.name].kind != "pathology" or not _found(mention, known):
+            continue
+        place = index + 1
+        inside = False
+        while place < len(mentions) and mentions[place].words in BETWEEN:
+            inside = inside or mentions[place].words[0] in WITHIN
+            place += 1
+        if inside and place < len(mentions) and mentions[place].sort == "structure":
+            name, words = mentions[place].name, mentions[place].words
+            if structures[name].kind == "anatomy" and name not in HOLD_LESIONS and words[-1] not in HEMISPHERE:
+                return name
+    return ""
 
 
 def _overlooked(mentioned: Collection[str], used: Collection[str], ontology: Ontology, known: Collection[str]) -> str:

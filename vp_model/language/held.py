@@ -23,6 +23,7 @@ from vp_model.language.asked import (
 )
 from vp_model.language.dates import with_dates
 from vp_model.language.reading import CONTRAST, FOREIGN, STRANGE, UNLEARNED, asked_for, read_all, reading_of, words_of
+from vp_model.language.saved import LOOKED_AT, consistent, margins_of, unsaved_volumes
 from vp_model.ontology import load_ontology
 from vp_model.outcome import InputVolume
 
@@ -54,7 +55,14 @@ OF_ONE_IMAGE = frozenset({'task("intensity analysis")', 'task("intensity compari
 """Tasks that read intensities of one image."""
 OF_ONE_SESSION = 'task("volume analysis")'
 """The task that can measure one session of several."""
-LOOKED_AT = re.compile(r"\w+(?=<MOD>)")
+PLACE, COMPARISON = 'task("location")', 'task("volume comparison")'
+SHARE, BRIGHT = (
+    'task("relative volume analysis")',
+    frozenset({"hyper", "hypo", "intensity", "brighter", "max", "min", "share"}),
+)
+"""A task, and the concepts that prompts have that ask it of one structure."""
+SECOND = re.compile(r"^second\w* = segment\(")
+"""The second structure of a program about two."""
 MISSING_IMAGE, UNKNOWN_STRUCTURE = 'refuse("missing image")', 'refuse("unknown structure")'
 MISSING_SESSION = 'refuse("missing session")'
 OF_SESSIONS = frozenset({"change", "grow", "first", "last", "visit", "peryear", "compare"})
@@ -93,7 +101,9 @@ class Held:
         self._unknown = any(mark in reading.outline for mark in MARKS) or not self._readings[-1]
         self._may_miss = _may_miss(prompt, volumes)
         self._sizes = _sizes(prompt)
+        self._margins = margins_of(prompt)
         told = {mention.name for mention in mentions if mention.sort == "concept"}
+        self._told = frozenset(told)
         self._may_miss_session = bool(told & OF_SESSIONS) or any(
             any(map(str.isdigit, word)) for word in words_of(prompt)
         )
@@ -117,12 +127,18 @@ class Held:
             and not self._all_sessions(statement, before)
             and self._right_image(statement, before)
             and self._right_refusal(statement)
+            and self._right_task(statement)
+            and (not (saved := consistent(statement, before, self._margins)) or statement in saved)
             and not (statement.startswith(ONCE) and line in before)
         )
 
     def may_end(self, lines: Sequence[str]) -> bool:
-        """Whether a program may end: it has come to the last structure that the prompt names."""
+        """Whether a program may end: it has come to the last structure that the prompt names, and to the last volume
+        of which it saves an image.
+        """
         segmented = segmented_in(lines)
+        if unsaved_volumes(lines):
+            return False
         if not segmented or not self._complete:
             return True
         regions = {region for _, region in segmented}
@@ -151,10 +167,15 @@ class Held:
         if self._single_of_several(statement, before):
             name, _, rest = line.partition(" = ")
             found += [f"{SINGLE[name]} = {rest}"]
+        found += consistent(statement, before, self._margins)
         return tuple(text for text in found if self.agrees(text, before))
 
     def impossible(self, line: str, before: Sequence[str]) -> str:
-        """What the study lacks for what a line sets out to do, as a reason of `refuse`; empty if it lacks nothing."""
+        """What is lacking for what a line sets out to do, as a reason of `refuse`; empty if nothing is: an image or a
+        session of the study, or a second structure in the prompt.
+        """
+        if SECOND.match(line.strip()) is not None and not self._right_task(line.strip()):
+            return "not understood"
         if self._missed and VISIT.search(line) is not None:
             return "missing session"
         return "missing image" if self._image(line.strip(), before) is None else ""
@@ -193,6 +214,21 @@ class Held:
             return False
         paired = load_ontology().structures[asked[0].name].paired
         return paired and asked[0].sides == {*SIDES} and not {*SIDES} & {*name.split("_")}
+
+    def _right_task(self, statement: str) -> bool:
+        """Whether what is named is enough for a task: where a single structure lies is no question, a comparison needs
+        two, or two sides.
+        """
+        asked = self._readings[0]
+        if not asked or not self._complete or len(asked) > 1:
+            return True
+        if statement == PLACE:
+            return bool(self._diseases)
+        if statement == COMPARISON:
+            return load_ontology().structures[asked[0].name].paired
+        if statement == SHARE:
+            return bool(self._diseases or self._told & BRIGHT)
+        return SECOND.match(statement) is None
 
     def _right_pathology(self, statement: str) -> bool:
         """Where a known disease is named, no other is segmented."""

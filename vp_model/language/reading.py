@@ -332,6 +332,9 @@ def _corrected(word: str) -> str:
     nearest = [candidate for candidate, distance in near.items() if distance == best]
     if best > allowed:
         return word
+    meant = {_lookup(candidate, load_ontology()) for candidate in nearest}
+    if len(meant) == 1 and None not in meant:
+        return min(nearest, key=len)
     stems: Counter[str] = Counter()
     for candidate in nearest:
         stems[candidate.removesuffix("s")] += _vocabulary()[candidate] or 1

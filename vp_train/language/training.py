@@ -41,6 +41,8 @@ RECIPE_FILE = "language_recipe.json"
 LOG_EVERY = 50
 BUCKET_BATCHES = 12
 SAVE_SECONDS = 60
+FIT_STEPS = 500
+"""Steps of the fit of φ, of some milliseconds each."""
 RAREST, MEMORY = 0.15, 0.99
 """Of `Focus`: smallest share of a task's examples that are taken; decay of its mean losses."""
 
@@ -171,7 +173,7 @@ def fit_conditions(
     table: Mapping[str, NDArray[np.float32]],
     steps: int = 60,
 ) -> float:
-    """Solves the projection to φ anew for a table, by least squares on what α's last layer holds; returns the error.
+    """Solves the projection to φ anew for a table, on what α's last layer holds; returns the largest error.
 
     α itself stays as it is: only the linear layer before the SiLU is replaced. A table that moved while the vision
     network trained on is taken over in a minute.
@@ -190,17 +192,48 @@ def fit_conditions(
             read = model.decoder(input_ids=batch.ids).last_hidden_state
             inputs.append(read[batch.condition_places[:, 0], batch.condition_places[:, 1]])
             outputs.append(batch.conditions)
-    hidden = torch.cat(inputs).double()
-    wanted = _inverse_silu(torch.cat(outputs).double())
-    design = torch.cat([hidden, torch.ones(len(hidden), 1, dtype=torch.double)], dim=1)
-    ridge = 1e-3 * torch.eye(design.shape[1], dtype=torch.double)
-    solution = torch.linalg.solve(design.T @ design + ridge, design.T @ wanted)
+    learned = torch.cat([model.condition.weight.T, model.condition.bias[None]]).detach().double()
+    solution, error = fitted_projection(torch.cat(inputs).double().clone(), torch.cat(outputs).double(), learned)
     with torch.no_grad():
         model.condition.weight.copy_(solution[:-1].T.float())
         model.condition.bias.copy_(solution[-1].float())
     save_file(model.state_dict(), folder / "language.safetensors")
-    error = functional.silu(design @ solution) - torch.cat(outputs).double()
-    return float(error.abs().max())
+    return error
+
+
+def fitted_projection(hidden: torch.Tensor, wanted: torch.Tensor, learned: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """The linear layer before the SiLU that brings hidden states nearest to φ; and its largest error.
+
+    With more regions than α's width no layer is exact, and least squares before the SiLU would spend themselves where
+    it is flat. So the better of the learned layer and of those least squares is improved on φ itself, every region
+    counting alike.
+
+    Args:
+        hidden: (n, h).
+        wanted: (n, d) φ of each, after SiLU.
+        learned: (h + 1, d) the layer as it was trained, its bias last.
+    """
+    design = torch.cat([hidden, torch.ones(len(hidden), 1, dtype=hidden.dtype)], dim=1)
+    ridge = 1e-3 * torch.eye(design.shape[1], dtype=hidden.dtype)
+    solved = torch.linalg.solve(design.T @ design + ridge, design.T @ _inverse_silu(wanted))
+    _, region, counts = torch.unique(wanted, dim=0, return_inverse=True, return_counts=True)
+    weights = (1 / counts.double())[region][:, None]
+
+    def loss(layer: torch.Tensor) -> torch.Tensor:
+        return (weights * (functional.silu(design @ layer) - wanted).square()).sum()
+
+    layer = min(solved, learned, key=lambda start: float(loss(start))).clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([layer], max_iter=FIT_STEPS, history_size=20, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = loss(layer)
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    layer = layer.detach()
+    return layer, float((functional.silu(design @ layer) - wanted).abs().max())
 
 
 def _inverse_silu(values: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,69 @@
+"""Images that a program saves: the same is done to every volume that it looks at, in their order, with one margin."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+
+from vp_model.language.reading import words_of
+
+SAVED = re.compile(
+    r"^save\((?P<operation>remove|isolate|crop)\((?P<volume>v\d+), (?P<region>\w+)(?:, (?P<margin>[0-9.]+))?\)\)$"
+)
+LOOKED_AT = re.compile(r"\w+(?=<MOD>)")
+DEFAULT_MARGIN = 10.0
+"""mm around a cropped region, where the prompt names no margin."""
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+MM_IN = {
+    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1.0),
+    **dict.fromkeys(("cm", "centimeter", "centimeters", "centimetre", "centimetres"), 10.0),
+}
+
+
+def margins_of(prompt: str) -> tuple[float, ...]:
+    """Margins in mm that a prompt may mean: lengths that it names; without any, its numbers, and the default."""
+    words = words_of(prompt)
+    lengths: list[float] = []
+    numbers: list[float] = []
+    for word, unit in pairwise([*words, ""]):
+        if NUMBER.fullmatch(word):
+            numbers.append(float(word))
+            if unit in MM_IN:
+                lengths.append(round(float(word) * MM_IN[unit], 3))
+    return tuple(dict.fromkeys(lengths or [DEFAULT_MARGIN, *numbers]))
+
+
+def saved_volumes(lines: Sequence[str]) -> list[str]:
+    """Volumes of which lines save an image."""
+    return [match["volume"] for line in lines if (match := SAVED.match(line.strip())) is not None]
+
+
+def unsaved_volumes(lines: Sequence[str]) -> list[str]:
+    """Volumes of which a program that saves images has not saved one yet, of all in which it looks for its regions."""
+    saved = saved_volumes(lines)
+    looked_at = dict.fromkeys(name for line in lines for name in LOOKED_AT.findall(line))
+    return [name for name in looked_at if name not in saved] if saved else []
+
+
+def consistent(statement: str, before: Sequence[str], margins: Sequence[float]) -> tuple[str, ...]:
+    """What a line that saves an image may say; empty for other lines, and where all is saved.
+
+    Args:
+        margins: that the prompt may mean.
+    """
+    match = SAVED.match(statement)
+    if match is None:
+        return ()
+    earlier = [found for line in before if (found := SAVED.match(line.strip())) is not None]
+    looked_at = dict.fromkeys(name for line in before for name in LOOKED_AT.findall(line))
+    waiting = [name for name in looked_at if name not in {found["volume"] for found in earlier}]
+    if not waiting:
+        return ()
+    first = earlier[0] if earlier else match
+    ends: Sequence[str] = ("",)
+    if first["operation"] == "crop":
+        written = f"{float(first['margin'] or 0):g}"
+        allowed = [f"{margin:g}" for margin in margins]
+        ends = [f", {margin}" for margin in ([written] if earlier or written in allowed else allowed)]
+    return tuple(f"save({first['operation']}({waiting[0]}, {first['region']}{end}))" for end in ends)
