@@ -22,17 +22,16 @@ from vp_model.language.asked import (
     wholly,
 )
 from vp_model.language.dates import with_dates
-from vp_model.language.reading import CONTRAST, FOREIGN, STRANGE, UNLEARNED, asked_for, read_all, reading_of, words_of
-from vp_model.language.saved import LOOKED_AT, consistent, margins_of, unsaved_volumes
+from vp_model.language.needs import NEED_IMAGES, may_miss_image, of_same_kind, of_session
+from vp_model.language.quantities import margins_of, sizes_of
+from vp_model.language.reading import FOREIGN, STRANGE, UNLEARNED, asked_for, read_all, reading_of, words_of
+from vp_model.language.saved import LOOKED_AT, consistent, unsaved_volumes
 from vp_model.ontology import load_ontology
 from vp_model.outcome import InputVolume
 
 MARKS = frozenset({UNLEARNED, FOREIGN, STRANGE})
 LONGEST_SLIP = 4
 """Letters of the longest unknown word that is no name of a structure with a slip in it."""
-ML = frozenset({"ml", "cc", "cm3", "milliliter", "milliliters", "millilitre", "millilitres"})
-CUBIC, CUBED_MM = "cubic", frozenset({"mm", "mm3", "millimeter", "millimeters", "millimetre", "millimetres"})
-MM3_IN_ML = 1000.0
 SINGLE = {
     "roi": "roi_1",
     "roi_left": "roi_1_left",
@@ -46,7 +45,6 @@ ONCE = ("show(", "save(")
 SIZE = re.compile(r"(?P<call>\b(?:larger_than|smaller_than)\(\w+, )(?P<size>[0-9.]+)(?=\))")
 VISIT = re.compile(r'(?P<call>\bvisit\(")(?P<date>[^"]+)(?="\))')
 DATE = re.compile(r"\d{4}-\d\d-\d\d")
-NUMBER = re.compile(r"\d+(?:\.\d+)?")
 READ_FROM = re.compile(r"(?P<call>\bmean_intensity\((?:[^()]|\([^()]*(?:\([^()]*\))?\))*, )(?P<volume>v\d+)(?=\))")
 INTENSITY_OF = re.compile(
     r"(?P<call>\b(?:mean|sd|median|min|max)_intensity\((?:[^()]|\([^()]*(?:\([^()]*\))?\))*, )(?P<volume>v\d+)(?=\))"
@@ -68,13 +66,6 @@ MISSING_SESSION = 'refuse("missing session")'
 OF_SESSIONS = frozenset({"change", "grow", "first", "last", "visit", "peryear", "compare"})
 """Concepts that speak of sessions."""
 ENHANCEMENT, INTENSITY_CHANGE = 'task("enhancement")', 'task("intensity change")'
-NEED_IMAGES = {"enhancement": ("T1", f"T1{CONTRAST}"), "diffusion": ("DWI", "ADC")}
-"""Concepts of a prompt, and the sequence types that the last session must have for them."""
-
-HOUNSFIELD = ("hu", "hounsfield")
-"""Beginnings of words that ask for CT."""
-HINTS = ("restrict", "diffus", "enhanc", "contrast")
-"""Beginnings of words that may ask for a sequence type without naming it."""
 
 
 class Held:
@@ -99,8 +90,8 @@ class Held:
         reading = reading_of(prompt, known, kinds)
         self._named_kind = tuple(volume for volume in volumes if asked_for(volume.kind, reading.kinds, kinds))
         self._unknown = any(mark in reading.outline for mark in MARKS) or not self._readings[-1]
-        self._may_miss = _may_miss(prompt, volumes)
-        self._sizes = _sizes(prompt)
+        self._may_miss = may_miss_image(prompt, volumes)
+        self._sizes = sizes_of(prompt)
         self._margins = margins_of(prompt)
         told = {mention.name for mention in mentions if mention.sort == "concept"}
         self._told = frozenset(told)
@@ -158,7 +149,7 @@ class Held:
         if not self._right_image(statement, before) and (image := self._image(statement, before)):
             found.append(READ_FROM.sub(rf"\g<call>{image}", line))
         if not self._right_kind(statement, before):
-            kind = next(volume.name for volume in _session(self._named_kind, -1))
+            kind = next(volume.name for volume in of_session(self._named_kind, -1))
             found.append(INTENSITY_OF.sub(rf"\g<call>{kind}", line))
         if not self._right_pathology(statement):
             found += [SEGMENTED.sub(rf'\g<name> = segment("{name}"', line) for name in self._diseases]
@@ -286,9 +277,9 @@ class Held:
         volumes = [volume for volume in self._volumes if volume.name in looked_at]
         if before[0] == ENHANCEMENT:
             wanted = NEED_IMAGES["enhancement"][later]
-            return next((volume.name for volume in _session(volumes, -1) if volume.kind == wanted), None)
+            return next((volume.name for volume in of_session(volumes, -1) if volume.kind == wanted), None)
         if before[0] == INTENSITY_CHANGE:
-            pair = _same_kind(_session(volumes, 0), _session(volumes, -1))
+            pair = of_same_kind(of_session(volumes, 0), of_session(volumes, -1))
             return None if pair is None else pair[later].name
         return ""
 
@@ -306,51 +297,3 @@ def _sided(match: re.Match[str], structures: int) -> str:
     else:
         words = [first, side, *others]
     return f'{"_".join(words)} = segment("{match["region"]}"'
-
-
-def _session(volumes: Sequence[InputVolume], place: int) -> list[InputVolume]:
-    """The volumes of the first session (0) or the last (-1)."""
-    sessions = sorted({volume.session for volume in volumes})
-    return [volume for volume in volumes if sessions and volume.session == sessions[place]]
-
-
-def _same_kind(earlier: Sequence[InputVolume], later: Sequence[InputVolume]) -> tuple[InputVolume, InputVolume] | None:
-    """The first two of one sequence type."""
-    pairs = ((before, after) for before in earlier for after in later)
-    return next((pair for pair in pairs if pair[0].kind == pair[1].kind), None)
-
-
-def _may_miss(prompt: str, volumes: Sequence[InputVolume]) -> bool:
-    """Whether a study may lack an image that a prompt needs: one that it names, or that its question needs."""
-    mentions = read_all(prompt)
-    last = {volume.kind for volume in _session(volumes, -1)}
-    kinds = frozenset(volume.kind for volume in volumes)
-    named = tuple(mention.name for mention in mentions if mention.sort == "kind")
-    for session in {volume.session for volume in volumes}:
-        there = {volume.kind for volume in volumes if volume.session == session}
-        if any(not any(asked_for(kind, (name,), kinds) for kind in there) for name in named):
-            return True
-    concepts = {mention.name for mention in mentions if mention.sort == "concept"}
-    for concept, needed in NEED_IMAGES.items():
-        if concept in concepts:
-            return not {*needed} <= last
-    words = words_of(prompt)
-    if any(word.startswith(HOUNSFIELD) for word in words):
-        return "CT" not in last
-    if any(word.startswith(HINTS) for word in words):
-        return True
-    return _same_kind(_session(volumes, 0), _session(volumes, -1)) is None
-
-
-def _sizes(prompt: str) -> tuple[float, ...]:
-    """Volumes in mm³ that the numbers of a prompt mean; of a number without a unit, both that it can mean."""
-    words = words_of(prompt)
-    found: list[float] = []
-    for index, word in enumerate(words):
-        if NUMBER.fullmatch(word):
-            following = words[index + 1 : index + 3]
-            unit = following[-1] if following[:1] == [CUBIC] else "".join(following[:1])
-            cubed_mm = unit in CUBED_MM
-            millilitres = unit in ML or (following[:1] == [CUBIC] and not cubed_mm)
-            found += [float(word)] * (not millilitres) + [float(word) * MM3_IN_ML] * (not cubed_mm)
-    return tuple(dict.fromkeys(round(size, 3) for size in found))

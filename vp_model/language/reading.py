@@ -11,30 +11,21 @@ from __future__ import annotations
 import random
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
 from vp_model.language.completion import completed
 from vp_model.language.lexicon import load_lexicon
-from vp_model.ontology import Ontology, load_ontology, normalise, singulars
+from vp_model.language.spelling import corrected, listed
+from vp_model.language.terms import is_anatomy, joined_terms, lookup
+from vp_model.ontology import Ontology, load_ontology, normalise
 
 LONGEST_TERM = 7
 """Words in the longest term of the ontology."""
-SHORTEST_SLIP = 5
-"""Letters of the shortest word that is read with a slip in it."""
-TWO_SLIPS = 9
-"""Letters from which two slips are forgiven."""
-COMMON = frozenset(
-    {"train", "trains", "grain", "drain", "drains", "lesson", "lessons", "vortex", "crane", "median", "decide"}
-)
-"""Words that are no slip of an anatomical one."""
 RUN_TOGETHER = re.compile(r"\b(of|for|in|on|to|is|and)(the|this|both|all)\b")
 WHITE_MATER = re.compile(r"\b(white|gray) mater\b")
 """`mater` is a word of its own (dura mater), and the commonest slip there is."""
-OFTEN = 5
-"""How many times more terms a word must stand in to be preferred to another that is as near."""
 UNLEARNED, FOREIGN, STRANGE, PRESENT, ABSENT, ASKED = "[?]", "[foreign]", "[_]", "[there]", "[absent]", "[asked]"
 """Marks: a structure that the weights have not learned; of another part of the body, or no structure; a word that no
 list holds; a sequence type that the study has, or has not; a volume of a sequence type that the prompt names."""
@@ -73,15 +64,15 @@ def words_of(prompt: str) -> list[str]:
     text = normalise(re.sub(r"(?<=\d)[.,](?=\d)", "decimalpoint", text)).replace("decimalpoint", ".")
     text = re.sub(r"(?<![0-9])-|-(?![0-9])", " ", text)
     text = RUN_TOGETHER.sub(r"\1 \2", text.replace("'s ", " ").replace("'", ""))
-    words = [_corrected(word) for word in text.split()[:MAXIMUM_WORDS]]
+    words = [corrected(word) for word in text.split()[:MAXIMUM_WORDS]]
     return WHITE_MATER.sub(r"\1 matter", " ".join(words)).split()
 
 
 @lru_cache(maxsize=256)
 def read_all(prompt: str) -> tuple[Mention, ...]:
     """Everything in a prompt, in order; the longest reading wins where readings overlap."""
-    ontology, lexicon = load_ontology(), load_lexicon()
-    words = completed(words_of(prompt), _is_anatomy)
+    lexicon = load_lexicon()
+    words = completed(words_of(prompt), is_anatomy)
     found: list[Mention] = []
     index = 0
     while index < len(words):
@@ -90,7 +81,7 @@ def read_all(prompt: str) -> tuple[Mention, ...]:
             part = tuple(words[index : index + length])
             if length > 1 and (words[index] not in _openings() or _only_side(words, index)):
                 continue
-            if (name := _lookup(" ".join(part), ontology)) is not None:
+            if (name := lookup(" ".join(part))) is not None:
                 mention = Mention("structure", name, part)
             elif (name := lexicon.kinds.find(part)) is not None:
                 mention = Mention("kind", name, part)
@@ -163,7 +154,7 @@ def reading_of(
             presence = _presence(mention.name, kinds)
             say(f"{written} {presence}", kind_mark(mention.name), presence)
         elif mention.sort == "foreign":
-            if forgotten(2) and not any(_listed(word) for word in mention.words):
+            if forgotten(2) and not any(listed(word) for word in mention.words):
                 say(" ".join(f"{word} {STRANGE}" for word in mention.words), STRANGE)
             else:
                 say(f"{written} {FOREIGN}", FOREIGN)
@@ -215,41 +206,11 @@ def _presence(kind: str, kinds: Collection[str]) -> str:
     return PRESENT if kind in kinds or f"{kind}{CONTRAST}" in kinds else ABSENT
 
 
-def _lookup(phrase: str, ontology: Ontology) -> str | None:
-    terms = _joined_terms()
-    for candidate in singulars(phrase):
-        if candidate in ontology.terms:
-            return ontology.terms[candidate]
-        if candidate in terms:
-            return terms[candidate]
-    return None
-
-
-@lru_cache(maxsize=65536)
-def _is_anatomy(phrase: str) -> bool:
-    ontology = load_ontology()
-    name = _lookup(phrase, ontology)
-    return name is not None and ontology.structures[name].kind == "anatomy"
-
-
-@cache
-def _joined_terms() -> dict[str, str]:
-    """Terms with a space for each hyphen, without articles, and with `in` for `of`: `gray matter in cerebellum`."""
-    ontology = load_ontology()
-    plain = {term.replace("-", " "): name for term, name in ontology.terms.items()}
-    forms = {
-        term.replace(before, after): name
-        for term, name in plain.items()
-        for before, after in ((" of the ", " of "), (" of ", " in "), (" of the ", " in "))
-    }
-    return {term: name for term, name in forms.items() if term not in ontology.terms}
-
-
 @cache
 def _openings() -> frozenset[str]:
     """First words of everything that has several."""
     lexicon = load_lexicon()
-    phrases = [*load_ontology().terms, *_joined_terms(), *lexicon.concepts.exact, *lexicon.kinds.exact]
+    phrases = [*load_ontology().terms, *joined_terms(), *lexicon.concepts.exact, *lexicon.kinds.exact]
     first = {phrase.split()[0] for phrase in (*phrases, *lexicon.foreign.exact)}
     opened = (
         pattern for group in (lexicon.concepts, lexicon.kinds) for rows in group.open.values() for pattern in rows
@@ -258,101 +219,4 @@ def _openings() -> frozenset[str]:
 
 
 def _ordinary(word: str) -> bool:
-    return len(word) < 2 or not word.isalpha() or _listed(word)
-
-
-@lru_cache(maxsize=4096)
-def _listed(word: str) -> bool:
-    lexicon = load_lexicon()
-    return any(
-        form in lexicon.words or form in _vocabulary() or lexicon.concepts.find((form,)) is not None
-        for form in singulars(word)
-    )
-
-
-def _only_begins(word: str) -> bool:
-    """Whether a word is known by its beginning alone: `hyperintensitues` begins as `hyperintense` does."""
-    return not any(form in load_lexicon().words or form in _vocabulary() for form in singulars(word))
-
-
-@cache
-def _vocabulary() -> Counter[str]:
-    """Every word of a term and its plural, with how many terms hold it."""
-    words = Counter(word for term in load_ontology().terms for word in term.replace("-", " ").split())
-    return words + Counter({word + "s": count for word, count in words.items() if word + "s" not in words})
-
-
-@cache
-def _slips() -> dict[str, tuple[str, ...]]:
-    """Words of the vocabulary by what is left of them when up to two letters are taken out."""
-    found: dict[str, set[str]] = {}
-    for word in {*_vocabulary(), *load_lexicon().words, *_foreign_words()}:
-        if len(word) >= SHORTEST_SLIP:
-            for left in _deletions(word, 2 if len(word) >= TWO_SLIPS else 1):
-                found.setdefault(left, set()).add(word)
-    return {left: tuple(sorted(words)) for left, words in found.items()}
-
-
-@cache
-def _foreign_words() -> frozenset[str]:
-    return frozenset(word for term in load_lexicon().foreign.exact for word in term.split())
-
-
-def _anatomical(word: str) -> bool:
-    """Whether a word stands in terms; others are too many to be read into one that begins differently."""
-    return word in _vocabulary() or word in _foreign_words()
-
-
-def _deletions(word: str, count: int) -> set[str]:
-    reached = {word}
-    for _ in range(count):
-        reached |= {part[:place] + part[place + 1 :] for part in reached for place in range(len(part))}
-    return reached
-
-
-@lru_cache(maxsize=65536)
-def _corrected(word: str) -> str:
-    """The one word of the vocabulary that this is a slip of; the word itself where none is, or several are as near."""
-    if len(word) < SHORTEST_SLIP or not word.isalpha() or word in COMMON:
-        return word
-    if word in _foreign_words() or word.removesuffix("s") in _foreign_words():
-        return word
-    if _listed(word) and (len(word) < TWO_SLIPS or not _only_begins(word)):
-        return word
-    allowed = 2 if len(word) >= TWO_SLIPS else 1
-    near: dict[str, int] = {}
-    for left in _deletions(word, allowed):
-        for candidate in _slips().get(left, ()):
-            if candidate not in near and (candidate[0] == word[0] or _anatomical(candidate)):
-                near[candidate] = _distance(word, candidate)
-    if _listed(word):
-        near = {candidate: distance for candidate, distance in near.items() if candidate in _vocabulary()}
-        allowed = 1
-    best = min(near.values(), default=allowed + 1)
-    nearest = [candidate for candidate, distance in near.items() if distance == best]
-    if best > allowed:
-        return word
-    meant = {_lookup(candidate, load_ontology()) for candidate in nearest}
-    if len(meant) == 1 and None not in meant:
-        return min(nearest, key=len)
-    stems: Counter[str] = Counter()
-    for candidate in nearest:
-        stems[candidate.removesuffix("s")] += _vocabulary()[candidate] or 1
-    ranked = stems.most_common(2)
-    if len(ranked) > 1 and ranked[0][1] < OFTEN * ranked[1][1]:
-        return word
-    return min((candidate for candidate in nearest if candidate.removesuffix("s") == ranked[0][0]), key=len)
-
-
-def _distance(first: str, second: str) -> int:
-    """Damerau's: letters put in, left out, changed, or swapped with their neighbour."""
-    rows: list[list[int]] = [list(range(len(second) + 1))]
-    for i, a in enumerate(first, 1):
-        row = [i]
-        for j, b in enumerate(second, 1):
-            cost = min(rows[-1][j] + 1, row[-1] + 1, rows[-1][j - 1] + (a != b))
-            if i > 1 and j > 1 and a == second[j - 2] and first[i - 2] == b:
-                cost = min(cost, rows[-2][j - 2] + 1)
-            row.append(cost)
-        rows.append(row)
-    return rows[-1][-1]
+    return len(word) < 2 or not word.isalpha() or listed(word)

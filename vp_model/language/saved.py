@@ -4,34 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
-
-from vp_model.language.reading import words_of
 
 SAVED = re.compile(
     r"^save\((?P<operation>remove|isolate|crop)\((?P<volume>v\d+), (?P<region>\w+)(?:, (?P<margin>[0-9.]+))?\)\)$"
 )
 LOOKED_AT = re.compile(r"\w+(?=<MOD>)")
-DEFAULT_MARGIN = 10.0
-"""mm around a cropped region, where the prompt names no margin."""
-NUMBER = re.compile(r"\d+(?:\.\d+)?")
-MM_IN = {
-    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1.0),
-    **dict.fromkeys(("cm", "centimeter", "centimeters", "centimetre", "centimetres"), 10.0),
-}
-
-
-def margins_of(prompt: str) -> tuple[float, ...]:
-    """Margins in mm that a prompt may mean: lengths that it names; without any, its numbers, and the default."""
-    words = words_of(prompt)
-    lengths: list[float] = []
-    numbers: list[float] = []
-    for word, unit in pairwise([*words, ""]):
-        if NUMBER.fullmatch(word):
-            numbers.append(float(word))
-            if unit in MM_IN:
-                lengths.append(round(float(word) * MM_IN[unit], 3))
-    return tuple(dict.fromkeys(lengths or [DEFAULT_MARGIN, *numbers]))
 
 
 def saved_volumes(lines: Sequence[str]) -> list[str]:

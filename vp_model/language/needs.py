@@ -1,0 +1,52 @@
+"""Images that a prompt needs and a study may lack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vp_model.language.reading import CONTRAST, asked_for, read_all, words_of
+from vp_model.outcome import InputVolume
+
+NEED_IMAGES = {"enhancement": ("T1", f"T1{CONTRAST}"), "diffusion": ("DWI", "ADC")}
+"""Concepts of a prompt, and the sequence types that the last session must have for them."""
+
+HOUNSFIELD = ("hu", "hounsfield")
+"""Beginnings of words that ask for CT."""
+HINTS = ("restrict", "diffus", "enhanc", "contrast")
+"""Beginnings of words that may ask for a sequence type without naming it."""
+
+
+def of_session(volumes: Sequence[InputVolume], place: int) -> list[InputVolume]:
+    """The volumes of the first session (0) or the last (-1)."""
+    sessions = sorted({volume.session for volume in volumes})
+    return [volume for volume in volumes if sessions and volume.session == sessions[place]]
+
+
+def of_same_kind(
+    earlier: Sequence[InputVolume], later: Sequence[InputVolume]
+) -> tuple[InputVolume, InputVolume] | None:
+    """The first two of one sequence type."""
+    pairs = ((before, after) for before in earlier for after in later)
+    return next((pair for pair in pairs if pair[0].kind == pair[1].kind), None)
+
+
+def may_miss_image(prompt: str, volumes: Sequence[InputVolume]) -> bool:
+    """Whether a study may lack an image that a prompt needs: one that it names, or that its question needs."""
+    mentions = read_all(prompt)
+    last = {volume.kind for volume in of_session(volumes, -1)}
+    kinds = frozenset(volume.kind for volume in volumes)
+    named = tuple(mention.name for mention in mentions if mention.sort == "kind")
+    for session in {volume.session for volume in volumes}:
+        there = {volume.kind for volume in volumes if volume.session == session}
+        if any(not any(asked_for(kind, (name,), kinds) for kind in there) for name in named):
+            return True
+    concepts = {mention.name for mention in mentions if mention.sort == "concept"}
+    for concept, needed in NEED_IMAGES.items():
+        if concept in concepts:
+            return not {*needed} <= last
+    words = words_of(prompt)
+    if any(word.startswith(HOUNSFIELD) for word in words):
+        return "CT" not in last
+    if any(word.startswith(HINTS) for word in words):
+        return True
+    return of_same_kind(of_session(volumes, 0), of_session(volumes, -1)) is None

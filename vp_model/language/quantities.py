@@ -1,0 +1,46 @@
+"""Sizes and margins that the numbers of a prompt mean."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+from vp_model.language.reading import words_of
+
+ML = frozenset({"ml", "cc", "cm3", "milliliter", "milliliters", "millilitre", "millilitres"})
+CUBIC, CUBED_MM = "cubic", frozenset({"mm", "mm3", "millimeter", "millimeters", "millimetre", "millimetres"})
+MM3_IN_ML = 1000.0
+DEFAULT_MARGIN = 10.0
+"""mm around a cropped region, where the prompt names no margin."""
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+MM_IN = {
+    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1.0),
+    **dict.fromkeys(("cm", "centimeter", "centimeters", "centimetre", "centimetres"), 10.0),
+}
+
+
+def sizes_of(prompt: str) -> tuple[float, ...]:
+    """Volumes in mm³ that the numbers of a prompt mean; of a number without a unit, both that it can mean."""
+    words = words_of(prompt)
+    found: list[float] = []
+    for index, word in enumerate(words):
+        if NUMBER.fullmatch(word):
+            following = words[index + 1 : index + 3]
+            unit = following[-1] if following[:1] == [CUBIC] else "".join(following[:1])
+            cubed_mm = unit in CUBED_MM
+            millilitres = unit in ML or (following[:1] == [CUBIC] and not cubed_mm)
+            found += [float(word)] * (not millilitres) + [float(word) * MM3_IN_ML] * (not cubed_mm)
+    return tuple(dict.fromkeys(round(size, 3) for size in found))
+
+
+def margins_of(prompt: str) -> tuple[float, ...]:
+    """Margins in mm that a prompt may mean: lengths that it names; without any, its numbers, and the default."""
+    words = words_of(prompt)
+    lengths: list[float] = []
+    numbers: list[float] = []
+    for word, unit in pairwise([*words, ""]):
+        if NUMBER.fullmatch(word):
+            numbers.append(float(word))
+            if unit in MM_IN:
+                lengths.append(round(float(word) * MM_IN[unit], 3))
+    return tuple(dict.fromkeys(lengths or [DEFAULT_MARGIN, *numbers]))
