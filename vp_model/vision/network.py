@@ -23,6 +23,7 @@ from vp_model.vision.config import VisionConfig
 from vp_model.vision.convolution import KERNEL, Convolution
 from vp_model.vision.fields import Stored, Upsampled, convolved, slabs, surrounded
 from vp_model.vision.interaction import Interaction, voxels_at_once
+from vp_model.vision.normalisation import GroupNorm
 
 FLOAT_BYTES = 4
 UPSAMPLED_BYTES = 1 << 22
@@ -94,7 +95,7 @@ class Refinement(nn.Module):
 
     def __init__(self, channels: int, config: VisionConfig) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(nn.GroupNorm(channels // config.group, channels) for _ in range(config.depth - 1))
+        self.norms = nn.ModuleList(GroupNorm(channels // config.group, channels) for _ in range(config.depth - 1))
         self.convolutions = nn.ModuleList(Convolution(channels, channels) for _ in range(config.depth - 1))
         for convolution in self.convolutions:
             start_at_nothing(convolution)
@@ -176,11 +177,11 @@ class VisionNetwork(nn.Module):
         self.down = nn.ModuleList(
             Convolution(1 if level == 0 else widths[level - 1], width) for level, width in enumerate(widths)
         )
-        self.down_norm = nn.ModuleList(nn.GroupNorm(width // config.group, width) for width in widths)
+        self.down_norm = nn.ModuleList(GroupNorm(width // config.group, width) for width in widths)
         self.up = nn.ModuleList(
             Up(widths[level + 1], widths[level], widths[level]) for level in range(config.levels - 1)
         )
-        self.up_norm = nn.ModuleList(nn.GroupNorm(width // config.group, width) for width in widths[:-1])
+        self.up_norm = nn.ModuleList(GroupNorm(width // config.group, width) for width in widths[:-1])
         self.down_refinement = nn.ModuleList(Refinement(width, config) for width in widths[1:])
         self.up_refinement = nn.ModuleList(Refinement(width, config) for width in widths[1:-1])
         # The finest level never interacts: "all convolutional levels, except the highest resolution" (3.1).

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vp_model.geometry import Placed, Shape, World
 from vp_train.datasets.labels import Labels
@@ -25,6 +26,8 @@ from vp_train.synthesis.space import Deformation, Field, draw_deformation, grid_
 
 STRIPPED = 0.45
 """Share of scenes without skull."""
+LEAST_REACH_MM = 12.0
+"""How far a fixed field of view is moved along each axis, at least."""
 LESIONED = 0.6
 """Share of scenes with white matter lesions."""
 
@@ -98,6 +101,26 @@ def draw_grid(
     count = np.maximum(np.rint((high - low) / step), 2).astype(int)
     world = np.diag([*step, 1.0])
     world[:3, 3] = (low + high) / 2 - (count - 1) / 2 * step
+    return (int(count[0]), int(count[1]), int(count[2])), world
+
+
+def draw_field(
+    subject: Subject, field_mm: Sequence[float], spacing_mm: Sequence[float], chance: Chance
+) -> tuple[Shape, World]:
+    """A grid along RAS with a field of view of about `field_mm`: anywhere in the brain, or the brain anywhere in it."""
+    surplus = np.asarray(field_mm) - (np.asarray(subject.high, dtype=np.float64) - np.asarray(subject.low))
+    reach = np.maximum(np.abs(surplus) / 2, LEAST_REACH_MM)
+    return placed_field(field_mm, spacing_mm, chance.uniform(-1.0, 1.0, 3).numpy() * reach)
+
+
+def placed_field(
+    field_mm: Sequence[float], spacing_mm: Sequence[float], centre_mm: NDArray[np.float64]
+) -> tuple[Shape, World]:
+    """The grid along RAS of about a field of view around a point."""
+    step = np.asarray(spacing_mm, dtype=np.float64)
+    count = np.maximum(np.rint(np.asarray(field_mm) / step), 2).astype(int)
+    world = np.diag([*step, 1.0])
+    world[:3, 3] = centre_mm - (count - 1) / 2 * step
     return (int(count[0]), int(count[1]), int(count[2])), world
 
 

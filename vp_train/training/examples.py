@@ -15,7 +15,7 @@ from vp_train.synthesis.lesions.anatomy import Anatomy
 from vp_train.synthesis.lesions.draw import draw_lesions
 from vp_train.synthesis.lesions.kinds import load_kinds
 from vp_train.synthesis.lesions.model import SyntheticLesion
-from vp_train.synthesis.scene import Image, corrupt, draw_grid, draw_scene, render
+from vp_train.synthesis.scene import Image, corrupt, draw_field, draw_grid, draw_scene, render
 from vp_train.training.recipe import LesionDrawing, Recipe, Scale
 
 SEED_STRIDE = 1_000_003
@@ -80,7 +80,10 @@ def draw_example(
         if chance.happens(recipe.thick):
             thicker = scale.spacing * THICKER[chance.integer(len(THICKER))]
             spacing[chance.integer(3)] = max(min(thicker, THICKEST_MM), scale.spacing)
-        grid = draw_grid(subject, spacing, scale.crop, chance)
+        if scale.field_mm is None:
+            grid = draw_grid(subject, spacing, scale.crop, chance)
+        else:
+            grid = draw_field(subject, scale.field_mm, spacing, chance)
         kind = draw_kind(contrasts, chance)
         images.append(render(scene, labels, *grid, chance, kind, recipe.pathologies, regions, recipe.part_mm))
     if count > 1 and chance.happens(recipe.corrupted):

@@ -28,6 +28,8 @@ def lesion_workers(data: Path, kept: Path, drawing: LesionDrawing, count: int) -
         data: folder of label maps; `kept`: of what was read of them, their anatomies too.
     """
     with ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) as pool:
+        for _ in range(count):  # all of them start now, not when they are missed
+            pool.submit(_prepare, data, kept)
 
         def draw(subject: Subject, seed: int) -> tuple[SyntheticLesion, ...]:
             # As bytes: tensors sent as such would take a shared file each.
@@ -45,6 +47,10 @@ def _people(data: Path, kept: Path) -> Mapping[str, tuple[Subject, Anatomy]]:
     subjects = load_subjects(data, kept)
     pairs = zip(subjects, load_anatomies(data, subjects, kept), strict=True)
     return {subject.name: (subject, anatomy) for subject, anatomy in pairs}
+
+
+def _prepare(data: Path, kept: Path) -> None:
+    _people(data, kept)
 
 
 def _draw(data: Path, kept: Path, drawing: LesionDrawing, name: str, seed: int) -> bytes:

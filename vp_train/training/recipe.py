@@ -14,11 +14,15 @@ from vp_train.datasets.parcels import load_parcels
 
 @dataclass(frozen=True)
 class Scale:
-    """A kind of training image: isotropic `spacing` in mm, the whole head or a cube of `crop` mm, how often."""
+    """A kind of training image: isotropic `spacing` in mm, the whole head or a cube of `crop` mm, how often.
+
+    With `field_mm` its field of view has this size whatever the head's: a GPU prefers shapes that it knows.
+    """
 
     spacing: float
     crop: float | None
     weight: float
+    field_mm: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Recipe:
         seed: every step draws from a generator seeded by this and the step's number.
         rate, floor, warmup, steps: learning rate, the share of it that is left at the end of a cosine of `steps` steps,
             steps of its linear rise.
+        by_time: the rate falls with the minutes that a run is given instead of its steps, for a machine whose speed is
+            not known; stopped and resumed, such a run is another one.
         averaging: decay of the moving average of the weights, which is what is exported.
         thick: share of images with one thick axis; `several`: share of steps with two or three images of one head (at
             the coarsest scale, unless `several_anywhere`); `corrupted`: share of these with one image that shows
@@ -91,6 +97,7 @@ class Recipe:
     several_anywhere: bool = False
     part_mm: float | None = None
     bf16: bool = True
+    by_time: bool = False
 
     @property
     def pathologies(self) -> tuple[str, ...]:
@@ -103,14 +110,20 @@ class Recipe:
         regions = load_parcels().names if self.regions else ()
         return (*load_labels().targets, *regions, *self.pathologies)
 
+    @property
+    def can_be_recorded(self) -> bool:
+        """Whether a step's gradients are those of the network alone, of a loss that never waits for a GPU."""
+        return self.fixed and not self.table_learns and self.voxelwise > 0
+
     def weight_of(self, target: str) -> float:
         """In the mean of Dice."""
         region = bool(self.regions) and target in load_parcels().names
         return self.emphasis.get(target, self.region_emphasis if region else 1.0)
 
-    def rate_at(self, step: int) -> float:
+    def rate_at(self, step: int, spent: float = 0.0) -> float:
+        """The learning rate of a step; `spent`: share of the run's time that is over, where the rate falls with it."""
         rise = min(1.0, (step + 1) / max(self.warmup, 1))
-        fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
+        fall = 0.5 * (1 + math.cos(math.pi * min(1.0, spent if self.by_time else step / self.steps)))
         return self.rate * rise * (self.floor + (1 - self.floor) * fall)
 
     def as_dict(self) -> dict[str, Any]:
@@ -119,6 +132,9 @@ class Recipe:
 
 def read_recipe(path: Path) -> Recipe:
     values = json.loads(path.read_text(encoding="utf-8"))
+    for scale in values["mix"]:
+        if scale.get("field_mm"):
+            scale["field_mm"] = tuple(scale["field_mm"])
     values["mix"] = tuple(Scale(**scale) for scale in values["mix"])
     if values.get("lesions"):
         drawn = values["lesions"]

@@ -98,10 +98,10 @@ def train_vision(
     with contextlib.ExitStack() as stack:
         lesions: LesionSource | None = None
         if recipe.lesions is not None:
-            found = load_anatomies(data, subjects, out / "cache")
             if workers:
                 lesions = stack.enter_context(lesion_workers(data, out / "cache", recipe.lesions, workers))
             else:
+                found = load_anatomies(data, subjects, out / "cache")
                 by_name = {subject.name: anatomy for subject, anatomy in zip(subjects, found, strict=True)}
                 lesions = lesions_from(by_name, recipe.lesions)
         there = [subject.to(at) for subject in subjects]

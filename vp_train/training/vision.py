@@ -13,9 +13,8 @@ import csv
 import math
 import signal
 import time
-from collections import deque
+import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -30,8 +29,11 @@ from vp_model.vision.weights import save_vision
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import Subject
 from vp_train.synthesis.chance import Chance
+from vp_train.synthesis.scene import Image
 from vp_train.training.condition import ConditionTable, read_vectors, save_conditions
+from vp_train.training.drawing import Drawing
 from vp_train.training.examples import SEED_STRIDE, Example, LesionSource, draw_example
+from vp_train.training.graphs import StepGraphs
 from vp_train.training.loss import segmentation_loss, whole_map_loss
 from vp_train.training.recipe import Recipe
 
@@ -40,8 +42,6 @@ NEW_SPREAD = 0.7
 STATE = "state.pt"
 STOP = "stop"
 TABLE_FILE = "condition_table.safetensors"
-DRAWN_AT_ONCE = {"cpu": 1, "cuda": 6}
-"""Examples that are drawn while the network learns: a GPU is asked by several threads, each of which often waits."""
 
 
 @dataclass(eq=False)
@@ -54,6 +54,8 @@ class Learner:
     average: dict[str, torch.Tensor]
     step: int = 0
     seconds: float = 0.0
+    spent: float = 0.0
+    """Share of this run's time."""
     recent: list[tuple[float, float]] = field(default_factory=list)
 
     @property
@@ -128,6 +130,7 @@ def train_step(
     recipe: Recipe,
     example: Example | None = None,
     lesions: LesionSource | None = None,
+    graphs: StepGraphs | None = None,
 ) -> float:
     """One step: segment every target, update weights and their average. Returns the mean soft Dice.
 
@@ -135,32 +138,23 @@ def train_step(
         subjects: on the learner's device.
         example: what `draw_example` gives for this step, where it was drawn beforehand.
         lesions: where the recipe draws lesions.
+        graphs: of the learner's network, where a GPU has recorded any.
     """
     example = example or draw_example(subjects, recipe, learner.step, lesions)
     images, device = example.images, learner.device
     for group in learner.optimizer.param_groups:
-        group["lr"] = recipe.rate_at(learner.step)
+        group["lr"] = recipe.rate_at(learner.step, learner.spent)
     learner.table.requires_grad_(recipe.table_learns or (bool(recipe.pathologies) and not recipe.fixed))
     rows = [learner.table.names.index(name) for name in example.names]
     phi = learner.table(len(images))[rows]
     if recipe.condition_noise:
         chance = Chance.seeded(recipe.seed * SEED_STRIDE - 1 - learner.step)
         phi = phi + (chance.normal(*phi.shape) * recipe.condition_noise).to(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16 and device.type == "cuda"):
-        logits = learner.network([image.placed for image in images], phi)
     weights = torch.tensor([recipe.weight_of(name) for name in example.names]).to(device)
-    results = [
-        whole_map_loss(found.float(), image.targets, recipe.voxelwise, weights)
-        if recipe.voxelwise
-        else segmentation_loss(found.float(), image.targets, recipe.cross_entropy, weights)
-        for found, image in zip(logits, images, strict=True)
-    ]
-    loss = torch.stack([loss for loss, _ in results]).mean()
     learner.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    mean = _passed(learner.network, images, phi, weights, recipe, graphs)
     parameters = learner.parameters()
     norm = torch.nn.utils.clip_grad_norm_(list(parameters.values()), recipe.clip)
-    mean = torch.stack([dice for _, dice in results]).mean()
     length, dice = torch.stack([norm, mean]).tolist()  # a GPU is waited for once
     if math.isfinite(length):
         _change(learner, recipe)
@@ -171,6 +165,32 @@ def train_step(
         torch._foreach_lerp_([learner.average[name] for name in parameters], new, 1 - decay)
     learner.recent.append((example.scale.spacing, dice))
     return float(dice)
+
+
+def _passed(
+    network: VisionNetwork,
+    images: Sequence[Image],
+    phi: torch.Tensor,
+    weights: torch.Tensor,
+    recipe: Recipe,
+    graphs: StepGraphs | None,
+) -> torch.Tensor:
+    """Forward and backward, the gradients left with the parameters. Returns the mean soft Dice."""
+    recorded = None if graphs is None else graphs.run(images, phi, weights)
+    if recorded is not None:
+        return recorded[1]
+    device = phi.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16 and device.type == "cuda"):
+        logits = network([image.placed for image in images], phi)
+    results = [
+        whole_map_loss(found.float(), image.targets, recipe.voxelwise, weights)
+        if recipe.voxelwise
+        else segmentation_loss(found.float(), image.targets, recipe.cross_entropy, weights)
+        for found, image in zip(logits, images, strict=True)
+    ]
+    loss = torch.stack([loss for loss, _ in results]).mean()
+    loss.backward()  # type: ignore[no-untyped-call]
+    return torch.stack([dice for _, dice in results]).mean()
 
 
 def _change(learner: Learner, recipe: Recipe) -> None:
@@ -261,19 +281,15 @@ def train(
     previous = signal.signal(signal.SIGTERM, ask)
     started, before = time.monotonic(), learner.seconds
     saved = watched = started
-    # The next examples are drawn while the network learns from this one.
-    at_once = DRAWN_AT_ONCE[learner.device.type]
-    drawing = ThreadPoolExecutor(at_once)
-    upcoming: deque[Future[Example]] = deque()
+    graphs = _recorded(learner, recipe)
+    drawing = Drawing(subjects, recipe, learner.step, lesions)
     while learner.step < recipe.steps and not asked and not (folder / STOP).exists():
         now = time.monotonic()
         learner.seconds = before + now - started
-        if now - started > minutes * 60:
+        learner.spent = (now - started) / (minutes * 60)
+        if learner.spent > 1:
             break
-        while len(upcoming) <= at_once:
-            step = learner.step + len(upcoming)
-            upcoming.append(drawing.submit(draw_example, subjects, recipe, step, lesions))
-        train_step(learner, subjects, recipe, upcoming.popleft().result())
+        train_step(learner, subjects, recipe, drawing.take(), graphs=graphs)
         if learner.step % 50 == 0:
             _note(learner, recipe, folder)
         if now - saved > 90:
@@ -282,9 +298,20 @@ def train(
         if watch is not None and now - watched > watch_minutes * 60:
             watch(learner)
             watched = time.monotonic()
-    drawing.shutdown(cancel_futures=True)
+    drawing.close()
     save_learner(learner, folder)
     signal.signal(signal.SIGTERM, previous)
+
+
+def _recorded(learner: Learner, recipe: Recipe) -> StepGraphs | None:
+    """Graphs of the recipe's grids where the learner is on a GPU that can record them."""
+    if learner.device.type != "cuda" or not recipe.can_be_recorded:
+        return None
+    try:
+        return StepGraphs(learner.network, recipe, learner.device)
+    except RuntimeError as error:  # what cannot be recorded depends on torch, driver and GPU
+        warnings.warn(f"Training goes on without CUDA graphs: {error}", stacklevel=2)
+        return None
 
 
 def _note(learner: Learner, recipe: Recipe, folder: Path) -> None:
@@ -298,6 +325,6 @@ def _note(learner: Learner, recipe: Recipe, folder: Path) -> None:
         for spacing in sorted({spacing for spacing, _ in learner.recent}):
             values = [dice for at, dice in learner.recent if at == spacing]
             mean = sum(values) / len(values)
-            rate = f"{recipe.rate_at(learner.step):.2e}"
+            rate = f"{recipe.rate_at(learner.step, learner.spent):.2e}"
             writer.writerow([learner.step, round(learner.seconds), rate, spacing, round(mean, 4)])
     learner.recent.clear()
