@@ -22,6 +22,7 @@ def said(prompt: str) -> list[str]:
         ("third vs fourth ventricle, which is bigger", ["third ventricle", "fourth ventricle"]),
         ("lateral, third and fourth ventricles", ["lateral ventricle", "third ventricle", "fourth ventricle"]),
         ("cerebral and cerebellar white matter", ["cerebral white matter", "cerebellar white matter"]),
+        ("ratio gray to white matter", ["cerebral cortex", "cerebral white matter"]),
         ("gray and white matter", ["cerebral cortex", "cerebral white matter"]),
         ("volumes of the frontal and the temporal lobes", ["frontal lobe", "temporal lobe"]),
     ],
@@ -50,6 +51,7 @@ def test_a_name_is_found_in_another_order_and_with_its_side_within(prompt: str, 
         ("volume third ventricle lateral ventricle", ["third ventricle", "lateral ventricle"]),
         ("hippocampus left and amygdala", ["hippocampus", "left", "amygdala"]),
         ("is the caudate posterior to the left lateral ventricle", ["caudate", "left", "lateral ventricle"]),
+        ("is the caudate lateral to the third ventricle", ["caudate", "third ventricle"]),
         ("amygdala on the left side and third ventricle", ["amygdala", "left", "third ventricle"]),
         ("cerebellum, left cortex", ["cerebellum", "left", "cerebral cortex"]),
         ("what is the matter with this white image, is anything wrong with it", []),
@@ -62,6 +64,8 @@ def test_names_that_are_whole_stay_as_they_are(prompt: str, names: list[str]) ->
 def test_a_place_of_lesions_is_no_part_of_their_name() -> None:
     read = [(item.sort, item.name) for item in read_all("number of periventricular lesions")]
     assert read[-2:] == [("concept", "periventricular"), ("structure", "lesion")]
+    within = [(item.sort, item.name) for item in read_all("lesions within 5 mm of the ventricles")]
+    assert within == [("structure", "lesion"), ("concept", "periventricular")]
 
 
 @pytest.mark.requirement("a session is found by its date as people write it")

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import permutations
 
-JOINING = frozenset({"and", "or", "vs", "versus", "plus"})
+JOINING = frozenset({"and", "or", "vs", "versus", "plus", "to", "than"})
 """Words between two names that may share their last word."""
 SIDES = frozenset({"left", "right", "l", "r", "lt", "rt"})
+COMPARING = frozenset({"to", "than"})
+POSITIONS = frozenset({"anterior", "posterior", "superior", "inferior", "lateral", "medial", "dorsal", "ventral"})
+"""Words that before these are mostly no part of a name: `inferior to the middle temporal gyrus`."""
 BESIDE = frozenset({"side", "sided"})
 """Words that tell a side and are no part of a name after it: `left side and third ventricle`."""
 LONGEST_TURNED = 3
@@ -72,12 +75,14 @@ def _shared(words: Sequence[str], is_name: IsName) -> list[str]:
     """Every name with its last words, where several share them."""
     found: list[str] = []
     shared: tuple[str, ...] = ()
+    unlikely: frozenset[str] = BESIDE
     for word in reversed(words):
         if word in JOINING:
             shared = _last_words(found, is_name)
+            unlikely = BESIDE | POSITIONS if word in COMPARING else BESIDE
         else:
             whole = next((last for last in shared if is_name(f"{word} {last}")), None)
-            if whole is None or is_name(word) or word in BESIDE:
+            if whole is None or is_name(word) or word in unlikely:
                 shared = ()
             else:
                 found = [*whole.split(), *found]

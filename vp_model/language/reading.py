@@ -24,6 +24,8 @@ from vp_model.ontology import Ontology, load_ontology, normalise
 LONGEST_TERM = 7
 """Words in the longest term of the ontology."""
 RUN_TOGETHER = re.compile(r"\b(of|for|in|on|to|is|and)(the|this|both|all)\b")
+NEAR_VENTRICLES = re.compile(r"\bwithin 5 mm (?:of|from) the ventricles\b")
+"""What `periventricular` means, in numbers; of the lateral ventricles, α has learned it in these words."""
 WHITE_MATER = re.compile(r"\b(white|gray) mater\b")
 """`mater` is a word of its own (dura mater), and the commonest slip there is."""
 UNLEARNED, FOREIGN, STRANGE, PRESENT, ABSENT, ASKED = "[?]", "[foreign]", "[_]", "[there]", "[absent]", "[asked]"
@@ -65,7 +67,7 @@ def words_of(prompt: str) -> list[str]:
     text = re.sub(r"(?<![0-9])-|-(?![0-9])", " ", text)
     text = RUN_TOGETHER.sub(r"\1 \2", text.replace("'s ", " ").replace("'", ""))
     words = [corrected(word) for word in text.split()[:MAXIMUM_WORDS]]
-    return WHITE_MATER.sub(r"\1 matter", " ".join(words)).split()
+    return NEAR_VENTRICLES.sub("near the ventricles", WHITE_MATER.sub(r"\1 matter", " ".join(words))).split()
 
 
 @lru_cache(maxsize=256)

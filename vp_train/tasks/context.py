@@ -159,6 +159,7 @@ class Context:
         view: View | None = None,
         avoid: Sequence[str] = (),
         plain: bool = False,
+        request: str = "",
     ) -> Asked:
         """A prompt of a task from one of its templates, in its surroundings, as people write.
 
@@ -167,10 +168,11 @@ class Context:
             view: the images that the prompt names.
             avoid: slots that the template must not have.
             plain: nothing around the request.
+            request: instead of a template of the task.
         """
         first = next(filter(None, scene.visits if scene is not None else ()), UNDATED)
         values = {DATE: first, **values}
-        template = draw_template(task, chance, self.held_out, avoid)
+        template = request or draw_template(task, chance, self.held_out, avoid)
         if values.get(ADJECTIVE) and chance.random() < ADJECTIVES:
             template = BEFORE_MEASURE.sub("{" + ADJECTIVE + "} ", template, count=1)
         request, used = fill(template, values, chance, self.held_out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 
 from vp_train.prompts.naming import plural, written
 from vp_train.tasks.context import Context
@@ -12,6 +13,8 @@ from vp_train.tasks.scene import Example, Region, Scene, lines, sample_region, s
 from vp_train.tasks.segmentation import COUNTS
 
 WHOLES = ("brain", "cerebral white matter", "cerebral cortex", "intracranial cavity", "cerebrum")
+EACH, EVERY = 0.12, "[{please} {measure} the ]{roi}"
+"""Share of prompts about several regions that name the measure with each, and what stands around these."""
 SEVERAL_FOR_CHANGE = 0.85
 """Share of studies with several sessions where a prompt asks for a change; the rest must be refused."""
 
@@ -20,7 +23,9 @@ def volume_analysis(context: Context, chance: random.Random) -> Example:
     scene = context.scene(chance)
     regions = context.regions(chance.choice(COUNTS), chance)
     view = context.view(scene, chance)
-    asked = context.ask("volume analysis", context.listing(regions, chance), chance, scene, view)
+    each = len(regions) > 1 and chance.random() < EACH
+    values = _each(context, regions, chance) if each else context.listing(regions, chance)
+    asked = context.ask("volume analysis", values, chance, scene, view, request=EVERY if each else "")
     if view.scene is None:
         return missing_image("volume analysis", asked, scene)
     code: list[str] = []
@@ -30,6 +35,14 @@ def volume_analysis(context: Context, chance: random.Random) -> Example:
         reports = [f'report("volume", volume({name}))' for name in _parts(region, variable)]
         code += per_visit(view.scene, variable, reports)
     return Example("volume analysis", asked.prompt, scene, lines('task("volume analysis")', code), asked.context)
+
+
+def _each(context: Context, regions: Sequence[Region], chance: random.Random) -> dict[str, str]:
+    """Regions with a measure of their own each: "volume of the thalamus, volume of the caudate"."""
+    form = chance.choice(("{measure} of the {roi}", "{roi} {measure}", "{roi}: {measure}", "{measure} {roi}"))
+    measure = context.slot("volume", chance)
+    terms = [form.replace("{measure}", measure).replace("{roi}", region.term) for region in regions]
+    return {"roi": chance.choice(("; ", ", ", " and ", ". ", " plus ", ", and ")).join(terms)}
 
 
 def volume_change(context: Context, chance: random.Random) -> Example:
