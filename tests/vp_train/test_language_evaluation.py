@@ -24,7 +24,8 @@ REGIONS = (
     "white matter lesion",
 )
 COUNT, SEED = 40, 4242
-BY_HAND = Path(__file__).parent / "data" / "prompts_by_hand.json"
+DATA = Path(__file__).parent / "data"
+BY_HAND = ("prompts_by_hand.json", "prompts_by_hand_looked_at.json", "prompts_by_hand_unseen.json")
 Rewrite = Callable[[str], str]
 
 
@@ -84,8 +85,9 @@ def test_an_interval_holds_its_share(part: int, whole: int) -> None:
     assert 0 <= low <= part / whole <= high + 1e-9 <= 1 + 1e-9
 
 
-def test_prompts_by_hand_name_structures_and_reasons_that_exist() -> None:
-    prompts = read_prompts(BY_HAND)
+@pytest.mark.parametrize("file", BY_HAND)
+def test_prompts_by_hand_name_structures_and_reasons_that_exist(file: str) -> None:
+    prompts = read_prompts(DATA / file)
     assert len(prompts) > 100
     assert {item.status for item in prompts} == {"answered", "refused"}
     plans = {item.prompt: Plan(item.status, "", item.task, item.structures, "") for item in prompts}  # type: ignore[arg-type]
@@ -93,3 +95,8 @@ def test_prompts_by_hand_name_structures_and_reasons_that_exist() -> None:
     result, unexpected = judge_prompts(agent, prompts)
     assert not unexpected
     assert "100.0 %" in markdown({"by hand": result})
+
+
+def test_no_prompt_by_hand_stands_in_two_files() -> None:
+    prompts = [item.prompt for file in BY_HAND for item in read_prompts(DATA / file)]
+    assert len(set(prompts)) == len(prompts)

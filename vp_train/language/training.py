@@ -222,7 +222,11 @@ def fitted_projection(hidden: torch.Tensor, wanted: torch.Tensor, learned: torch
     def loss(layer: torch.Tensor) -> torch.Tensor:
         return (weights * (functional.silu(design @ layer) - wanted).square()).sum()
 
-    layer = min(solved, learned, key=lambda start: float(loss(start))).clone().requires_grad_()
+    layer = (
+        min(solved, learned, key=lambda start: float(loss(start)))
+        .clone(memory_format=torch.contiguous_format)
+        .requires_grad_()
+    )
     optimizer = torch.optim.LBFGS([layer], max_iter=FIT_STEPS, history_size=20, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
