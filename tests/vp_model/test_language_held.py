@@ -150,6 +150,30 @@ def test_a_volume_at_the_date_of_one_session_is_of_that_session_alone() -> None:
     assert held("volume of the brainstem").agrees("show(roi)", before)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "chosen"),
+    [
+        ("brainstem volume on the first scan", "when = earliest(roi)"),
+        ("how large is the brainstem on the most recent mri scan", ""),
+        ("how large is the brainstem at the latest visit", "when = latest(roi)"),
+        ("brainstem volume compared with the first scan", ""),
+        ("volume of the brainstem in the present scan", ""),
+        ("how has the brainstem changed since the last scan", ""),
+        ("brainstem volume", ""),
+    ],
+)
+def test_a_volume_of_the_first_or_the_last_session_is_of_that_alone(prompt: str, chosen: str) -> None:
+    before = ['task("volume analysis")', 'roi = segment("brainstem", v1<MOD>, v2<MOD>, v3<MOD>)']
+    assert held(prompt).agrees("show(roi)", before) is not bool(chosen)
+    assert held(prompt).mended("show(roi)", before) == ((chosen,) if chosen else ())
+
+
+def test_the_whole_brain_is_asked_for_where_the_brain_may_be_said_in_passing() -> None:
+    named = ['task("segmentation")', 'roi_2 = segment("brainstem", v1<MOD>)', "show(roi_2)"]
+    assert held("the brainstem in the brain images").may_end([line.replace("_2", "") for line in named])
+    assert not held("brain parenchyma and brainstem").may_end(named)
+
+
 def test_the_date_of_no_session_is_a_missing_session() -> None:
     before = ['task("volume analysis")', 'roi = segment("brainstem", v1<MOD>, v2<MOD>, v3<MOD>)']
     assert held("brainstem volume on 2019-01-05").impossible('when = visit("2023-01-05")', before) == "missing session"

@@ -80,11 +80,13 @@ class Asked:
 
     Attributes:
         clear: the sides are those that the prompt says, or both where it says none; else it may mean one of them.
+        meant: it is named by more than a word that prompts also have for other reasons ("the whole brain").
     """
 
     name: str
     sides: frozenset[str]
     clear: bool = True
+    meant: bool = False
 
 
 def asked_structures(prompt: str, known: Collection[str]) -> tuple[Asked, ...]:
@@ -115,7 +117,8 @@ def asked_structures(prompt: str, known: Collection[str]) -> tuple[Asked, ...]:
         told = {mentions[place].name for place, owner in owners.items() if owner == index} if clear else set()
         sides = frozenset(SIDES if BOTH in told else told or SIDES)
         # "The right putamen and caudate" may mean the right caudate.
-        asked.append(Asked(name, sides, clear and bool(told or not owners)))
+        meant = name in NEED_NO_PART and len(mentions[index].words) > 1
+        asked.append(Asked(name, sides, clear and bool(told or not owners), meant))
     return tuple(asked)
 
 
@@ -126,10 +129,8 @@ def _of_other(mentions: Sequence[Mention], index: int) -> bool:
         return False
     if mentions[index].name == BOTH:
         return following[0].name == "visit" or following[0].words[0] in SEVERAL_OF_STUDY
-    return following[0].words[0] in BODY or (
-        mentions[index - 1].words[0] in (*OF, "the")
-        and any(item.sort != "structure" and item.words[0] in BODY for item in mentions[max(0, index - 3) : index])
-    )
+    before = [mention.words[0] for mention in mentions[max(0, index - 3) : index]]
+    return following[0].words[0] in BODY or (before[1:] in (["on", "the"], ["in", "the"]) and before[0] in BODY)
 
 
 def _hemisphere(mention: Mention, known: Collection[str]) -> bool:
@@ -178,7 +179,7 @@ def readings_of(asked: Reading) -> tuple[Reading, ...]:
     structures = load_ontology().structures
     diseases = {item.name for item in asked if structures[item.name].kind == "pathology"}
     other = {*NEED_NO_PART, *diseases, *([HOLDS_LESIONS] if diseases else [])}
-    extra = [index for index, item in enumerate(asked) if item.name in other][:MOST_DROPPED]
+    extra = [index for index, item in enumerate(asked) if item.name in other and not item.meant][:MOST_DROPPED]
     found: list[Reading] = []
     for count in range(len(extra) + 1):
         for dropped in combinations(extra, count):

@@ -22,6 +22,7 @@ from vp_model.language.asked import (
     wholly,
 )
 from vp_model.language.dates import with_dates
+from vp_model.language.moments import moment_of
 from vp_model.language.needs import NEED_IMAGES, may_miss_image, of_same_kind, of_session
 from vp_model.language.quantities import margins_of, sizes_of
 from vp_model.language.reading import FOREIGN, STRANGE, UNLEARNED, asked_for, read_all, reading_of, words_of
@@ -101,6 +102,7 @@ class Held:
         visits = {volume.visit for volume in volumes if volume.visit}
         self._dates = tuple(dict.fromkeys(DATE.findall(with_dates(prompt, visits))))
         self._visit = self._dates[0] if len(self._dates) == 1 and len(visits) > 1 else ""
+        self._moment = moment_of(mentions) if len(visits) > 1 and not self._dates else ""
         self._missed = bool(self._dates) and not {*self._dates} & visits
 
     def agrees(self, line: str, before: Sequence[str]) -> bool:
@@ -145,7 +147,7 @@ class Held:
             found += [VISIT.sub(rf"\g<call>{date}", line) for date in self._dates]
         statement = line.strip()
         if self._all_sessions(statement, before):
-            found.append(f'when = visit("{self._visit}")')
+            found.append(self._session())
         if not self._right_image(statement, before) and (image := self._image(statement, before)):
             found.append(READ_FROM.sub(rf"\g<call>{image}", line))
         if not self._right_kind(statement, before):
@@ -245,12 +247,18 @@ class Held:
         return found is None or not self._dates or found["date"] in self._dates
 
     def _all_sessions(self, statement: str, before: Sequence[str]) -> bool:
-        """Whether a volume that is asked for at the date of one session is about to be shown for all, or of another."""
-        if not self._visit or self._missed or not before or before[0] != OF_ONE_SESSION:
+        """Whether a volume that is asked for at one session is about to be shown for all, or of another."""
+        if not self._session() or self._missed or not before or before[0] != OF_ONE_SESSION:
             return False
         chosen = any(line.startswith("when = ") for line in before)
-        other = statement.startswith("when = ") and VISIT.search(statement) is None
+        other = statement.startswith("when = ") and VISIT.search(statement) is None and statement != self._session()
         return not chosen and (other or statement.startswith(("show(", "for when in visits(")))
+
+    def _session(self, region: str = "roi") -> str:
+        """The line that chooses the one session that is asked for, or an empty text."""
+        if self._visit:
+            return f'when = visit("{self._visit}")'
+        return f"when = {self._moment}({region})" if self._moment else ""
 
     def _right_image(self, statement: str, before: Sequence[str]) -> bool:
         image = self._image(statement, before)
