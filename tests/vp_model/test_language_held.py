@@ -226,6 +226,7 @@ def test_the_same_is_done_to_every_volume_in_their_order() -> None:
     [
         ("crop 20 mm beyond the brainstem", 10, [20]),
         ("crop to the brainstem", 15, [10]),
+        ("crop to the white matter lesions within 3 mm of the cortex", 15, [10]),
         ("crop with 1.5 cm around the brainstem", 10, [15]),
         ("crop the brainstem, margin 8", 12, [10, 8]),
     ],

@@ -37,6 +37,9 @@ SEGMENTED = re.compile(r'\bsegment\("(?P<region>[^"]+)", (?P<volumes>[^)]*)\)')
 VOLUME = re.compile(r"\w+(?=<MOD>)")
 ALTERNATIVES = 6
 """Second choices that are tried where a line contradicts its prompt."""
+TASK, REFUSAL, FIRST_LINES = 'task("', 'refuse("', 16
+"""Beginnings of first lines, each of which is one token; how many tokens are tried for one that agrees."""
+MISSING = frozenset({'refuse("missing image")', 'refuse("missing session")'})
 COMPILED = 64
 """Grammars that are kept compiled."""
 
@@ -171,6 +174,8 @@ class Writer:
                         return mended
             self._return_to(start)
             return first
+        if not lines and (beginning := self._other_beginning(first.line, program.grammar(endings), start, held)):
+            return beginning
         if missing := held.impossible(first.line, lines):
             raise _Impossible(missing)
         for text in held.mended(first.line, lines):
@@ -187,6 +192,20 @@ class Writer:
             raise _Impossible("not understood")
         self._return_to(start)
         return self._line(program.grammar(endings), first.tokens)
+
+    def _other_beginning(self, first: str, grammar: str, start: _Moment, held: Held) -> _Line | None:
+        """The most probable first line that agrees, in place of one that does not; a task in place of a refusal that
+        misses what is there.
+        """
+        beginnings = (TASK,) if first in MISSING else (TASK, REFUSAL)
+        for token in start.logits.topk(FIRST_LINES).indices.tolist():
+            if self._tokenizer.decode([token], skip_special_tokens=False).startswith(beginnings):
+                self._return_to(start)
+                line = self._forced(grammar, [int(token)])
+                if line is not None and line.agrees(held, ()):
+                    return line
+        self._return_to(start)
+        return None
 
     def _forced(self, grammar: str, tokens: list[int]) -> _Line | None:
         """A line of these tokens; None where the grammar does not allow it."""

@@ -22,7 +22,7 @@ HOLDS_LESIONS = "cerebral white matter"
 """Named to say where a lesion lies; a program finds deep white matter by what lies around it."""
 HOLD_LESIONS = frozenset({"brain", "cerebrum", HOLDS_LESIONS})
 """Anatomy that holds all lesions, or a side of them."""
-JOINING = frozenset({"and", "or", "plus", "vs", "versus"})
+JOINING = frozenset({"and", "or", "plus", "vs", "versus", "to", "from", "than", "against"})
 LINKING = frozenset(
     {
         "and",

@@ -34,12 +34,14 @@ def sizes_of(prompt: str) -> tuple[float, ...]:
 
 
 def margins_of(prompt: str) -> tuple[float, ...]:
-    """Margins in mm that a prompt may mean: lengths that it names; without any, its numbers, and the default."""
+    """Margins in mm that a prompt may mean: lengths that it names, but for those of a place ("within 3 mm of the
+    cortex"); without any, its numbers, and the default.
+    """
     words = words_of(prompt)
     lengths: list[float] = []
     numbers: list[float] = []
-    for word, unit in pairwise([*words, ""]):
-        if NUMBER.fullmatch(word):
+    for before, (word, unit) in zip(["", *words], pairwise([*words, ""]), strict=False):
+        if NUMBER.fullmatch(word) and before != "within":
             numbers.append(float(word))
             if unit in MM_IN:
                 lengths.append(round(float(word) * MM_IN[unit], 3))

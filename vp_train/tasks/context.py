@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from types import MappingProxyType
 
@@ -55,8 +56,8 @@ SPOKEN = MappingProxyType(
 """How sequence types are written."""
 ADJECTIVE, ADJECTIVES = "adjectival", 0.4
 """Slot of a structure's adjective, and how often it stands before a measure ("left hippocampal volume")."""
-DATE, UNDATED = "date", "last year"
-"""Slot of the first session's date, and what stands for it where it has none."""
+DATE, LATER_DATE, UNDATED = "date", "later date", "last year"
+"""Slots of the first and the last session's dates, and what stands for them where there are none."""
 BEFORE_MEASURE = re.compile(
     r"\{(roi|bilateral)\} "
     r"(?=(\{(volume|growth|segmentation|axis|intensity|center|mean|asymmetry|coordinates)\}|volume\b))"
@@ -170,8 +171,9 @@ class Context:
             plain: nothing around the request.
             request: instead of a template of the task.
         """
-        first = next(filter(None, scene.visits if scene is not None else ()), UNDATED)
-        values = {DATE: first, **values}
+        visits = [visit for visit in scene.visits if visit] if scene is not None else []
+        dates = [date_words(visit, chance) for visit in (visits[:1] + visits[-1:])] or [UNDATED] * 2
+        values = {DATE: dates[0], LATER_DATE: dates[1], **values}
         template = request or draw_template(task, chance, self.held_out, avoid)
         if values.get(ADJECTIVE) and chance.random() < ADJECTIVES:
             template = BEFORE_MEASURE.sub("{" + ADJECTIVE + "} ", template, count=1)
@@ -231,6 +233,19 @@ class Context:
     def nonsense(self, chance: random.Random) -> str:
         """A word that does not exist."""
         return "".join(chance.choice(SYLLABLES) for _ in range(chance.choice((2, 3, 3, 4))))
+
+
+def date_words(visit: str, chance: random.Random) -> str:
+    """A session's date (`2022-05-10`) as people write it, mostly as it is."""
+    day = date.fromisoformat(visit)
+    forms = (
+        f"{day.day} {day:%B} {day.year}",
+        f"{day:%B} {day.year}",
+        str(day.year),
+        f"{day:%d.%m.%Y}",
+        f"{day:%b} {day.year}",
+    )
+    return chance.choice(forms) if chance.random() < 0.5 else visit
 
 
 def make_context(regions: Sequence[str], held_out: bool = False) -> Context:

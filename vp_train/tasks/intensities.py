@@ -6,18 +6,38 @@ import random
 from collections.abc import Sequence
 
 from vp_model.outcome import InputVolume
+from vp_train.tasks.characterisation import with_kinds
 from vp_train.tasks.context import SPOKEN, Asked, Context
 from vp_train.tasks.refusals import missing_image, no_change
 from vp_train.tasks.scene import Example, lines, matching, segment_lines
 from vp_train.tasks.volumes import SEVERAL_FOR_CHANGE
 
+HOUNSFIELD = 0.12
+"""Share of questions for intensities that are in Hounsfield units, on studies that mostly hold CT."""
+IN_HOUNSFIELD = (
+    "{hu} {roi}",
+    "{roi} {hu}",
+    "{hu} of the {roi}",
+    "{roi}: {hu}",
+    "{measure} the {hu} of the {roi}",
+    "what is the {hu} of the {roi}",
+    "how many {hu} does the {roi} have",
+    "what {hu} has the {roi}",
+    "{please} {measure} the {hu} in the {roi}",
+    "{mean} {hu} of the {roi}",
+)
+
 
 def intensity_analysis(context: Context, chance: random.Random) -> Example:
     scene = context.scene(chance)
     region = context.region(chance)
+    hounsfield = chance.random() < HOUNSFIELD
+    if hounsfield:
+        scene = with_kinds(scene, ("CT",), chance)
     kind = context.kind(scene, chance)
     values = {**context.named(region), "kind": chance.choice(SPOKEN[kind])}
-    asked = context.ask("intensity analysis", values, chance, scene)
+    request = chance.choice(IN_HOUNSFIELD) if hounsfield and not context.held_out else ""
+    asked = context.ask("intensity analysis", values, chance, scene, request=request)
     image = _image(scene.of_session(-1), _named_kind(asked, kind))
     if image is None:
         return missing_image("intensity analysis", asked, scene)

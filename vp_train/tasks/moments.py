@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from vp_train.tasks.context import SPOKEN, Context
+from vp_train.tasks.context import SPOKEN, Context, date_words
 from vp_train.tasks.refusals import missing_image, no_change
 from vp_train.tasks.scene import Example, Region, lines, matching, sample_structures, segment_lines, sides_of
 from vp_train.tasks.volumes import SEVERAL_FOR_CHANGE
@@ -18,7 +18,10 @@ def volume_at_visit(context: Context, chance: random.Random) -> Example:
     region = context.region(chance)
     which = chance.choice(("first", "last", "date"))
     date = chance.choice(scene.visits)
-    values = {**context.named(region), "when": context.slot(f"{which} session", chance).replace("{date}", date)}
+    values = {
+        **context.named(region),
+        "when": context.slot(f"{which} session", chance).replace("{date}", date_words(date, chance)),
+    }
     asked = context.ask("volume at visit", values, chance, scene)
     choice = {"first": "earliest(roi)", "last": "latest(roi)", "date": f'visit("{date}")'}[which]
     variables: tuple[str, ...] = ("roi",)
