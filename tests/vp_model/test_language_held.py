@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from vp_model.agent import Agent
@@ -340,3 +342,29 @@ def test_alpha_writes_a_contradicting_line_anew() -> None:
     written = agent.write(prompt, volumes, other)
     assert "larger_than(roi_all, 420)" in written.code
     assert written.modulations.shape == (written.code.count("<MOD>"), 32)
+
+
+class Without(Held):
+    """Held to the prompt, and against one line."""
+
+    line = ""
+
+    def agrees(self, line: str, before: Sequence[str]) -> bool:
+        return line.strip() != self.line and super().agrees(line, before)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "line"),
+    [
+        ("segment the left thalamus", 'task("segmentation")'),
+        ("does the left thalamus enhance after contrast", 'refuse("missing image")'),
+    ],
+)
+def test_a_first_line_that_contradicts_the_prompt_becomes_the_next_best_task(prompt: str, line: str) -> None:
+    agent = Agent.load()
+    volumes = (InputVolume("v1", "T1", "2024-03-01", 0),)
+    assert agent.plan(prompt, volumes).program.splitlines()[0] == line
+    held = Without(prompt, volumes, agent.checkpoint.served)
+    held.line = line
+    written = agent.write(prompt, volumes, held).code
+    assert written.startswith('task("') and not written.startswith(line)
