@@ -357,7 +357,7 @@ class Without(Held):
     ("prompt", "line"),
     [
         ("segment the left thalamus", 'task("segmentation")'),
-        ("does the left thalamus enhance after contrast", 'refuse("missing image")'),
+        ("what is the mean t2 signal of the left thalamus", 'refuse("missing image")'),
     ],
 )
 def test_a_first_line_that_contradicts_the_prompt_becomes_the_next_best_task(prompt: str, line: str) -> None:
