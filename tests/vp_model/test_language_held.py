@@ -188,6 +188,14 @@ def test_hounsfield_units_need_ct_and_nothing_else(kind: str, missing: bool) -> 
     assert rules.agrees('refuse("missing image")', []) is missing
 
 
+def test_hounsfield_units_are_read_from_ct() -> None:
+    volumes = (InputVolume("v1", "T1", "2023-01-05", 0), InputVolume("v2", "CT", "2023-01-05", 0))
+    before = ['task("intensity analysis")', 'roi = segment("brainstem", v1<MOD>, v2<MOD>)']
+    line = 'report("mean intensity", mean_intensity(roi, {0}))'
+    assert held("HU of the brainstem", volumes).mended(line.format("v1"), before) == (line.format("v2"),)
+    assert held("signal of the brainstem", volumes).agrees(line.format("v1"), before)
+
+
 @pytest.mark.parametrize(
     ("prompt", "task", "fits"),
     [

@@ -23,7 +23,7 @@ from vp_model.language.asked import (
 )
 from vp_model.language.dates import with_dates
 from vp_model.language.moments import moment_of
-from vp_model.language.needs import NEED_IMAGES, may_miss_image, of_same_kind, of_session
+from vp_model.language.needs import HOUNSFIELD, NEED_IMAGES, may_miss_image, of_same_kind, of_session
 from vp_model.language.quantities import margins_of, sizes_of
 from vp_model.language.reading import FOREIGN, STRANGE, UNLEARNED, asked_for, read_all, reading_of, words_of
 from vp_model.language.saved import LOOKED_AT, consistent, unsaved_volumes
@@ -89,7 +89,8 @@ class Held:
         )
         kinds = frozenset(volume.kind for volume in volumes)
         reading = reading_of(prompt, known, kinds)
-        self._named_kind = tuple(volume for volume in volumes if asked_for(volume.kind, reading.kinds, kinds))
+        named = ("CT",) if not HOUNSFIELD.isdisjoint(words_of(prompt)) else reading.kinds
+        self._named_kind = tuple(volume for volume in volumes if asked_for(volume.kind, named, kinds))
         self._unknown = any(mark in reading.outline for mark in MARKS) or not self._readings[-1]
         self._may_miss = may_miss_image(prompt, volumes)
         self._sizes = sizes_of(prompt)

@@ -10,8 +10,8 @@ from vp_model.outcome import InputVolume
 NEED_IMAGES = {"enhancement": ("T1", f"T1{CONTRAST}"), "diffusion": ("DWI", "ADC")}
 """Concepts of a prompt, and the sequence types that the last session must have for them."""
 
-HOUNSFIELD = ("hu", "hounsfield")
-"""Beginnings of words that ask for CT."""
+HOUNSFIELD = frozenset({"hu", "hus", "hounsfield"})
+"""Words that ask for CT."""
 HINTS = ("restrict", "diffus", "enhanc", "contrast")
 """Beginnings of words that may ask for a sequence type without naming it."""
 
@@ -45,7 +45,7 @@ def may_miss_image(prompt: str, volumes: Sequence[InputVolume]) -> bool:
         if concept in concepts:
             return not {*needed} <= last
     words = words_of(prompt)
-    if any(word.startswith(HOUNSFIELD) for word in words):
+    if not HOUNSFIELD.isdisjoint(words):
         return "CT" not in last
     if any(word.startswith(HINTS) for word in words):
         return True
