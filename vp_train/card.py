@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vp_model.checkpoint import CARD_FILE, Checkpoint
-from vp_train.evaluation.card import OFFERED_FROM
+from vp_train.evaluation.card import EXPERIMENTAL_BELOW, OFFERED_FROM, REGION_OFFERED_FROM
 from vp_train.language.evaluation import markdown
 
 VISION_CARD, LANGUAGE_CARD = "vision_card.json", "language_card.json"
@@ -67,6 +67,8 @@ def _accuracy(checkpoint: Checkpoint, vision: dict[str, Any]) -> str:
     header = "| region | " + " | ".join(names) + " | offered |\n|---|" + "---|" * (len(names) + 1)
     rows = []
     for structure in checkpoint.structures:
+        if structure.region in vision.get("regions", {}):
+            continue
         cells = " | ".join(_number(scans[name]["dice"].get(structure.region)) for name in names)
         offered = "experimental" if structure.experimental else "yes"
         rows.append(f"| {structure.region} | {cells} | {offered} |")
@@ -79,7 +81,8 @@ def _accuracy(checkpoint: Checkpoint, vision: dict[str, Any]) -> str:
         f"White matter lesions, one patient with MS, Dice by input: {lesions}. An intensity threshold with clean-up "
         "reaches 0.428 on the same FLAIR. The probability from which a voxel is lesion was chosen on synthetic "
         "heads.\n\n"
-        f"Synthetic images of held-out heads: `{synthetic}`.{_pathologies(vision)}{_contrasts(vision)}"
+        f"Synthetic images of held-out heads: `{synthetic}`."
+        + "".join(part(vision) for part in (_regions, _pathologies, _contrasts))
     )
 
 
@@ -101,6 +104,31 @@ def _pathologies(vision: dict[str, Any]) -> str:
         "| pathology | Dice | images | by sequence | ml found where there is none | offered |\n"
         "|---|---|---|---|---|---|\n" + rows
     )
+
+
+def _regions(vision: dict[str, Any]) -> str:
+    """Empty where none of the parcellation were learned."""
+    found = vision.get("regions")
+    if not found:
+        return ""
+    rows = "\n".join(
+        f"| {name} | {_number(score['real'])} | {_number(score['synthetic'])} | {_offered(score)} |"
+        for name, score in found.items()
+    )
+    return (
+        "\n\nRegions of a parcellation that atlases were propagated to. CerebrA's parcels on `real_icbm152` judge "
+        "those that it has, synthetic images of held-out heads (any sequence type) the others, which are "
+        "experimental; below "
+        f"a Dice of {REGION_OFFERED_FROM} a region is refused.\n\n"
+        "| region | Dice, real T1 | Dice, synthetic | offered |\n|---|---|---|---|\n" + rows
+    )
+
+
+def _offered(score: dict[str, Any]) -> str:
+    judged = score["synthetic"] if score["real"] is None else score["real"]
+    if (judged or 0.0) < REGION_OFFERED_FROM:
+        return "no"
+    return "experimental" if score["real"] is None or score["real"] < EXPERIMENTAL_BELOW else "yes"
 
 
 def _contrasts(vision: dict[str, Any]) -> str:

@@ -23,6 +23,8 @@ class VisionConfig:
         readout_hidden: width of a residual perceptron on the finest features before the read-out; 0, the paper's, none.
         readout_size: features that the perceptron hands to the read-out, in place of the finest level's; 0 makes the
             perceptron a residual on these. Wider than the finest level, it tells more structures apart.
+        key_hidden: width of a perceptron that bends what the read-out makes of φ; 0, none: it is linear in φ, and the
+            masks of all conditions lie in a space of `condition_size` dimensions.
         interaction: how volumes of a set exchange features at every level but the finest: the paper's `attention`, or
             the `mean` and `max` reductions of C.6; `none` leaves the volumes alone.
         interaction_size: hidden size of the interaction transformer.
@@ -43,6 +45,7 @@ class VisionConfig:
     depth: int = 1
     readout_hidden: int = 0
     readout_size: int = 0
+    key_hidden: int = 0
     interaction: Interaction = "attention"
     interaction_size: int = 32
     interaction_heads: int = 4
@@ -63,6 +66,8 @@ class VisionConfig:
             raise ValueError("Every level has at least one convolution.")
         if self.readout_size and not self.readout_hidden:
             raise ValueError("A read-out of its own size needs a perceptron before it: set readout_hidden.")
+        if self.key_hidden and self.conditioning != "readout":
+            raise ValueError("key_hidden belongs to a read-out that is conditioned.")
         if self.interaction_from < 1:
             raise ValueError("The finest level does not interact: interaction_from must be at least 1.")
         if self.conditioning != "readout" and self.interaction == "none":

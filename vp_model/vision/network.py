@@ -114,6 +114,12 @@ class ReadOut(nn.Module):
         size = config.readout_size or channels
         self.plain = nn.Conv3d(size, 1, 1) if config.conditioning != "readout" else nn.Identity()
         self.key = nn.Linear(config.condition_size, size + 1) if config.conditioning == "readout" else None
+        self.bend = None
+        if config.key_hidden:
+            self.bend = nn.Sequential(
+                nn.Linear(config.condition_size, config.key_hidden), nn.SiLU(), nn.Linear(config.key_hidden, size + 1)
+            )
+            start_at_nothing(self.bend[-1])
         self.hidden = None
         self.residual = not config.readout_size
         self.width = config.readout_hidden + size
@@ -154,7 +160,7 @@ class ReadOut(nn.Module):
         if self.key is None:
             found = _each_voxel(self.plain, x.movedim(1, -1)).squeeze(-1)
             return found.expand(phi.shape[0], -1, -1, -1)
-        key = self.key(phi)
+        key = self.key(phi) if self.bend is None else self.key(phi) + self.bend(phi)
         features = x.movedim(1, -1).reshape(-1, x.shape[1])
         weighed: torch.Tensor = key[:, :-1] @ features.T + key[:, -1:]
         return weighed.view(-1, *x.shape[-3:])
@@ -226,6 +232,12 @@ class VisionNetwork(nn.Module):
             return Shared(tuple(levels), None)
         decoded = self._decode([list(level) for level in levels], None)
         return Shared(tuple(levels), [x.with_features(self.read_out.perceived(x.features)) for x in used_up(decoded)])
+
+    def trunk(self, volumes: Sequence[Placed]) -> list[Placed]:
+        """Each volume's finest features, before the read-out, of a network whose φ enters there only."""
+        if self.config.conditioning != "readout":
+            raise ValueError("φ enters this network before its read-out.")
+        return self._decode(self._encode([], list(volumes), None, self.config.levels), None)
 
     def finish(self, shared: Shared, phi: torch.Tensor) -> list[torch.Tensor]:
         """Logits (k, w, h, d) of each volume for φ (k, n, d)."""

@@ -1,0 +1,91 @@
+"""The read-out learned alone, on features that the trunk made once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.vp_train.lesion_heads import head_and_anatomy
+from tests.vp_train.test_parcels import BROAD, LABELS, parcelled
+from vp_model.vision.config import VisionConfig
+from vp_model.vision.network import VisionNetwork
+from vp_train.datasets.parcels import load_parcels
+from vp_train.training.condition import ConditionTable
+from vp_train.training.examples import draw_example, lesions_from
+from vp_train.training.loss import whole_map_loss
+from vp_train.training.readout import ReadoutRecipe, keep_voxels, learn_readout, sampled_loss
+
+TINY = VisionConfig(
+    (4, 8, 8), readout_hidden=8, readout_size=12, key_hidden=6, conditioning="readout", interaction_size=8,
+    interaction_heads=2, encoding_size=5, reference="axis",
+)  # fmt: skip
+READOUT = ReadoutRecipe(images=2, voxels=500, steps=40, rate=0.02)
+
+
+def test_all_voxels_of_an_image_once_give_the_loss_of_the_image() -> None:
+    generator = torch.Generator().manual_seed(2)
+    logits, shares = torch.randn(3, 50, generator=generator), torch.rand(3, 50, generator=generator)
+    importance = torch.tensor([1.0, 2.0, 0.5])
+    found, dice = sampled_loss(logits, shares, torch.ones(50), 0.7, importance)
+    expected, mean = whole_map_loss(logits, shares, 0.7, importance)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(dice, mean, atol=1e-4, rtol=1e-4)
+
+
+def test_the_read_out_learns_every_target_of_what_was_kept_and_the_trunk_stays() -> None:
+    torch.manual_seed(1)
+    subject, anatomy = head_and_anatomy()
+    subject = parcelled(subject)
+    recipe = replace(BROAD, regions=1)
+    assert recipe.lesions is not None
+    network, table = VisionNetwork(TINY), ConditionTable(recipe.targets, 32)
+    kept = keep_voxels(network, [subject], recipe, READOUT, lesions_from({subject.name: anatomy}, recipe.lesions))
+    names = recipe.targets
+    assert names == (*LABELS.targets, *load_parcels().names, *recipe.pathologies)
+    assert [voxels.shares.shape for voxels in kept] == [(len(names), 500)] * 2
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    said: list[str] = []
+
+    def loss() -> float:
+        phi = table(1).detach()[:, 0]
+        with torch.no_grad():
+            logits = network.read_out(kept[0].features.float().T[None, :, :, None, None], phi).flatten(1)
+            shares = kept[0].shares.float() / 255
+            return float(sampled_loss(logits, shares, kept[0].weights, 0.5, torch.ones(len(names)))[0])
+
+    first = loss()
+    learn_readout(network, table, names, kept, READOUT, recipe.weight_of, said.append)
+    assert loss() < first
+    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed and all(name.startswith("read_out.") for name in changed)
+
+
+def test_kept_voxels_stand_for_the_volumes_of_the_image() -> None:
+    torch.manual_seed(1)
+    subject, _ = head_and_anatomy()
+    recipe = replace(BROAD, regions=0, lesions=None)
+    (voxels,) = keep_voxels(VisionNetwork(TINY), [subject], recipe, replace(READOUT, images=1, voxels=20_000))
+    brain = LABELS.targets.index("brain")
+    share = voxels.shares[brain].float() / 255
+    estimated = float((share * voxels.weights).sum())
+    (image,) = draw_example([subject], replace(recipe, several=0.0), 0).images
+    assert estimated == pytest.approx(float(image.targets[brain].sum()), rel=0.05)
+
+
+def test_a_bent_read_out_begins_as_the_linear_one() -> None:
+    torch.manual_seed(3)
+    bent = VisionNetwork(TINY).read_out
+    linear = VisionNetwork(replace(TINY, key_hidden=0)).read_out
+    linear.load_state_dict({name: value for name, value in bent.state_dict().items() if not name.startswith("bend.")})
+    x, phi = torch.randn(1, 4, 3, 3, 3), torch.randn(5, 32)
+    torch.testing.assert_close(bent(x, phi), linear(x, phi))
+    with pytest.raises(ValueError, match="key_hidden"):
+        replace(TINY, conditioning="all")
+
+
+def test_a_trunk_belongs_to_networks_that_are_conditioned_in_the_read_out() -> None:
+    network = VisionNetwork(VisionConfig((4, 8), interaction_size=8, interaction_heads=2))
+    with pytest.raises(ValueError, match="before its read-out"):
+        network.trunk([])
