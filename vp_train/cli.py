@@ -60,6 +60,28 @@ def vision(
 
 
 @app.command()
+def readout(
+    data: Annotated[Path, typer.Option(help="Folder of label maps (synthseg_*_seg.nii.gz).")],
+    trained: Annotated[Path, typer.Option(help="Output folder of `vision`.")],
+    out: Annotated[Path, typer.Option(help="Folder for the weights with the read-out that was learned.")],
+    working_spacing: Annotated[float, typer.Option(help="mm, at which m will work.")],
+    recipe: Annotated[str, typer.Option(help="With which m was trained.")] = "broad",
+    images: Annotated[int, typer.Option(help="Synthetic images whose voxels are kept.")] = 130,
+    steps: int = 4000,
+    lesions: Annotated[bool, typer.Option(help="Keep the conditions of the recipe's pathologies.")] = True,
+    threads: int | None = None,
+) -> None:
+    """Learns the read-out of a trained m alone, in minutes on a CPU."""
+    from vp_train.training.readout import ReadoutRecipe
+    from vp_train.training.readout_run import train_readout
+    from vp_train.training.run import find_recipe
+
+    say = partial(print, flush=True)
+    chosen = ReadoutRecipe(images=images, steps=steps)
+    train_readout(find_recipe(recipe), data, trained, out, working_spacing, chosen, lesions, threads, say)
+
+
+@app.command()
 def language(
     out: OutOption,
     table: TableOption,

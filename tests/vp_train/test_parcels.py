@@ -139,13 +139,17 @@ def test_a_recipe_with_lesions_needs_a_source_of_them() -> None:
         draw_example([parcelled(head())], replace(BROAD, lesions=replace(BROAD.lesions, share=1.0)), 1)
 
 
-def test_other_processes_draw_the_lesions_that_this_one_would(tmp_path: Path) -> None:
-    subject = whole_head()
+def write_subject(folder: Path, subject: Subject) -> None:
+    """The subject's label map as a file of aseg ids."""
     ids = np.zeros(len(LABELS.names), dtype=np.int16)
     for identifier in range(len(LABELS.from_id) - 1, -1, -1):
         if 0 < LABELS.from_id[identifier] < len(ids):
             ids[LABELS.from_id[identifier]] = identifier
-    write_nifti(tmp_path / "synthseg_01_seg.nii.gz", ids[subject.labels.numpy()], np.eye(4))
+    write_nifti(folder / "synthseg_01_seg.nii.gz", ids[subject.labels.numpy()], np.eye(4))
+
+
+def test_other_processes_draw_the_lesions_that_this_one_would(tmp_path: Path) -> None:
+    write_subject(tmp_path, whole_head())
     drawing = LesionDrawing(("neoplasm",), 1.0, (1.0,), {})
     with lesion_workers(tmp_path, tmp_path / "cache", drawing, 1) as draw:
         (read,) = load_subjects(tmp_path, tmp_path / "cache")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from tests.vp_train.lesion_heads import head_and_anatomy
-from tests.vp_train.test_parcels import BROAD, LABELS, parcelled
+from tests.vp_train.lesion_heads import head_and_anatomy, whole_head
+from tests.vp_train.test_parcels import BROAD, LABELS, parcelled, write_subject
 from vp_model.vision.config import VisionConfig
 from vp_model.vision.network import VisionNetwork
+from vp_model.vision.weights import load_vision, save_vision
 from vp_train.datasets.parcels import load_parcels
-from vp_train.training.condition import ConditionTable
+from vp_train.training import readout_run
+from vp_train.training.condition import ConditionTable, read_table, save_conditions
 from vp_train.training.examples import draw_example, lesions_from
 from vp_train.training.loss import whole_map_loss
 from vp_train.training.readout import ReadoutRecipe, keep_voxels, learn_readout, sampled_loss
@@ -89,3 +92,22 @@ def test_a_trunk_belongs_to_networks_that_are_conditioned_in_the_read_out() -> N
     network = VisionNetwork(VisionConfig((4, 8), interaction_size=8, interaction_heads=2))
     with pytest.raises(ValueError, match="before its read-out"):
         network.trunk([])
+
+
+def test_a_network_trained_with_a_linear_read_out_is_taken_on_and_exported_without_lesions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readout_run, "preset", lambda _: TINY)
+    write_subject(tmp_path, whole_head())
+    trained, out = tmp_path / "trained", tmp_path / "out"
+    trained.mkdir()
+    linear = VisionNetwork(replace(TINY, key_hidden=0))
+    save_vision(linear, trained)
+    recipe = replace(BROAD, regions=0)
+    save_conditions(ConditionTable(recipe.targets, 32), trained / "condition_table.safetensors")
+    readout = replace(READOUT, steps=3)
+    readout_run.train_readout(recipe, tmp_path, trained, out, 6.0, readout, lesions=False, say=lambda _: None)
+    found, before = load_vision(TINY, out).state_dict(), linear.state_dict()
+    assert torch.equal(found["down.0.weight"], before["down.0.weight"].half().float())
+    assert bool((found["read_out.bend.2.weight"] != 0).any())
+    assert read_table(out / "condition_table.safetensors").names == LABELS.targets
