@@ -39,6 +39,7 @@ def test_names_that_share_their_last_words_are_completed(prompt: str, names: lis
         ("white left matter", ["left", "cerebral white matter"]),
         ("VENTRICLE VOLUME LEFT LATERAL", ["left", "lateral ventricle"]),
         ("how much gray matter in the cerebellum", ["cerebellar gray matter"]),
+        ("how much gray matter is there in the cerebellum", ["cerebellar gray matter"]),
     ],
 )
 def test_a_name_is_found_in_another_order_and_with_its_side_within(prompt: str, names: list[str]) -> None:

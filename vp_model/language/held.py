@@ -22,6 +22,7 @@ from vp_model.language.asked import (
     wholly,
 )
 from vp_model.language.dates import with_dates
+from vp_model.language.matching import SECOND, Prompted, task_fits
 from vp_model.language.moments import moment_of
 from vp_model.language.needs import HOUNSFIELD, NEED_IMAGES, may_miss_image, of_same_kind, of_session
 from vp_model.language.quantities import margins_of, sizes_of
@@ -54,14 +55,6 @@ OF_ONE_IMAGE = frozenset({'task("intensity analysis")', 'task("intensity compari
 """Tasks that read intensities of one image."""
 OF_ONE_SESSION = 'task("volume analysis")'
 """The task that can measure one session of several."""
-PLACE, COMPARISON = 'task("location")', 'task("volume comparison")'
-SHARE, BRIGHT = (
-    'task("relative volume analysis")',
-    frozenset({"hyper", "hypo", "intensity", "brighter", "max", "min", "share"}),
-)
-"""A task, and the concepts that prompts have that ask it of one structure."""
-SECOND = re.compile(r"^second\w* = segment\(")
-"""The second structure of a program about two."""
 MISSING_IMAGE, UNKNOWN_STRUCTURE = 'refuse("missing image")', 'refuse("unknown structure")'
 MISSING_SESSION = 'refuse("missing session")'
 OF_SESSIONS = frozenset({"change", "grow", "first", "last", "visit", "peryear", "compare"})
@@ -96,11 +89,13 @@ class Held:
         self._sizes = sizes_of(prompt)
         self._margins = margins_of(prompt)
         told = {mention.name for mention in mentions if mention.sort == "concept"}
-        self._told = frozenset(told)
         self._may_miss_session = bool(told & OF_SESSIONS) or any(
             any(map(str.isdigit, word)) for word in words_of(prompt)
         )
         visits = {volume.visit for volume in volumes if volume.visit}
+        self._prompted = Prompted(
+            self._readings[0], frozenset(told), reading.kinds, tuple(words_of(prompt)), len(visits) > 1
+        )
         self._dates = tuple(dict.fromkeys(DATE.findall(with_dates(prompt, visits))))
         self._visit = self._dates[0] if len(self._dates) == 1 and len(visits) > 1 else ""
         self._moment = moment_of(mentions) if len(visits) > 1 and not self._dates else ""
@@ -121,7 +116,7 @@ class Held:
             and not self._all_sessions(statement, before)
             and self._right_image(statement, before)
             and self._right_refusal(statement)
-            and self._right_task(statement)
+            and (not self._complete or task_fits(statement, self._prompted))
             and (not (saved := consistent(statement, before, self._margins)) or statement in saved)
             and not (statement.startswith(ONCE) and line in before)
         )
@@ -168,7 +163,7 @@ class Held:
         """What is lacking for what a line sets out to do, as a reason of `refuse`; empty if nothing is: an image or a
         session of the study, or a second structure in the prompt.
         """
-        if SECOND.match(line.strip()) is not None and not self._right_task(line.strip()):
+        if self._complete and SECOND.match(line.strip()) is not None and not task_fits(line.strip(), self._prompted):
             return "not understood"
         if self._missed and VISIT.search(line) is not None:
             return "missing session"
@@ -208,21 +203,6 @@ class Held:
             return False
         paired = load_ontology().structures[asked[0].name].paired
         return paired and asked[0].sides == {*SIDES} and not {*SIDES} & {*name.split("_")}
-
-    def _right_task(self, statement: str) -> bool:
-        """Whether what is named is enough for a task: where a single structure lies is no question, a comparison needs
-        two, or two sides.
-        """
-        asked = self._readings[0]
-        if not asked or not self._complete or len(asked) > 1:
-            return True
-        if statement == PLACE:
-            return bool(self._diseases)
-        if statement == COMPARISON:
-            return load_ontology().structures[asked[0].name].paired
-        if statement == SHARE:
-            return bool(self._diseases or self._told & BRIGHT)
-        return SECOND.match(statement) is None
 
     def _right_pathology(self, statement: str) -> bool:
         """Where a known disease is named, no other is segmented."""

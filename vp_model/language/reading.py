@@ -24,8 +24,16 @@ from vp_model.ontology import Ontology, load_ontology, normalise
 LONGEST_TERM = 7
 """Words in the longest term of the ontology."""
 RUN_TOGETHER = re.compile(r"\b(of|for|in|on|to|is|and)(the|this|both|all)\b")
-NEAR_VENTRICLES = re.compile(r"\bwithin 5 mm (?:of|from) the ventricles\b")
-"""What `periventricular` means, in numbers; of the lateral ventricles, α has learned it in these words."""
+REWORDED = (
+    (re.compile(r"\bwithin 5 mm (?:of|from) the ventricles\b"), "near the ventricles"),
+    (
+        re.compile(
+            r"\b(gray matter|white matter|cortex)(?: is| are)?(?: there)? (?:in|within|inside) the cerebellum\b"
+        ),
+        r"cerebellar \1",
+    ),
+)
+"""What names say in other words, or with others between: `periventricular` is within 5 mm of the lateral ventricles."""
 WHITE_MATER = re.compile(r"\b(white|gray) mater\b")
 """`mater` is a word of its own (dura mater), and the commonest slip there is."""
 UNLEARNED, FOREIGN, STRANGE, PRESENT, ABSENT, ASKED = "[?]", "[foreign]", "[_]", "[there]", "[absent]", "[asked]"
@@ -67,7 +75,10 @@ def words_of(prompt: str) -> list[str]:
     text = re.sub(r"(?<![0-9])-|-(?![0-9])", " ", text)
     text = RUN_TOGETHER.sub(r"\1 \2", text.replace("'s ", " ").replace("'", ""))
     words = [corrected(word) for word in text.split()[:MAXIMUM_WORDS]]
-    return NEAR_VENTRICLES.sub("near the ventricles", WHITE_MATER.sub(r"\1 matter", " ".join(words))).split()
+    text = WHITE_MATER.sub(r"\1 matter", " ".join(words))
+    for pattern, name in REWORDED:
+        text = pattern.sub(name, text)
+    return text.split()
 
 
 @lru_cache(maxsize=256)
