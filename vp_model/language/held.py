@@ -59,6 +59,10 @@ MISSING_IMAGE, UNKNOWN_STRUCTURE = 'refuse("missing image")', 'refuse("unknown s
 MISSING_SESSION = 'refuse("missing session")'
 OF_SESSIONS = frozenset({"change", "grow", "first", "last", "visit", "peryear", "compare"})
 """Concepts that speak of sessions."""
+LASTING = frozenset(
+    {"still", "anymore", "constant", "steady", "remain", "remains", "remained", "stay", "stays", "stayed"}
+)
+"""Words that do so, too."""
 ENHANCEMENT, INTENSITY_CHANGE = 'task("enhancement")', 'task("intensity change")'
 
 
@@ -90,7 +94,7 @@ class Held:
         self._margins = margins_of(prompt)
         told = {mention.name for mention in mentions if mention.sort == "concept"}
         self._may_miss_session = bool(told & OF_SESSIONS) or any(
-            any(map(str.isdigit, word)) for word in words_of(prompt)
+            word in LASTING or any(map(str.isdigit, word)) for word in words_of(prompt)
         )
         visits = {volume.visit for volume in volumes if volume.visit}
         self._prompted = Prompted(
