@@ -67,6 +67,21 @@ def test_numbered_structures_are_those_of_the_prompt_in_its_order_and_on_their_s
     assert not rules.agrees('roi_2 = segment("brainstem", v1<MOD>)', [first])
 
 
+def test_a_numbered_structure_that_is_another_becomes_the_one_of_its_number() -> None:
+    rules = held("outline the right hippocampus, the left caudate, the putamen and the brainstem")
+    before = ['task("segmentation")', 'roi_1 = segment("right hippocampus", v1<MOD>)', "show(roi_1)"]
+    caudate = 'roi_2 = segment("left caudate", v1<MOD>)'
+    assert rules.mended('roi_2 = segment("brainstem", v1<MOD>)', before)[0] == caudate
+    before += [caudate, "show(roi_2)", 'roi_3_left = segment("left putamen", v1<MOD>)']
+    right = 'roi_3_right = segment("right putamen", v1<MOD>)'
+    assert rules.mended('roi_3_right = segment("right hippocampus", v1<MOD>)', before)[0] == right
+
+
+def test_a_program_begins_once() -> None:
+    assert held("volume of the brainstem").agrees('task("volume analysis")', [])
+    assert not held("volume of the brainstem").agrees('task("volume analysis")', ['task("volume analysis")'])
+
+
 def test_parts_of_an_assembled_structure_may_be_numbered() -> None:
     one, two = 'roi_1 = segment("left caudate", v1<MOD>)', 'roi_2 = segment("left putamen", v1<MOD>)'
     assert held("volume of the left dorsal striatum").agrees(two, [one])
@@ -373,11 +388,12 @@ class Without(Held):
         ("what is the mean t2 signal of the left thalamus", 'refuse("missing image")'),
     ],
 )
-def test_a_first_line_that_contradicts_the_prompt_becomes_the_next_best_task(prompt: str, line: str) -> None:
+def test_a_first_line_that_contradicts_the_prompt_becomes_the_next_best_one(prompt: str, line: str) -> None:
     agent = Agent.load()
     volumes = (InputVolume("v1", "T1", "2024-03-01", 0),)
     assert agent.plan(prompt, volumes).program.splitlines()[0] == line
     held = Without(prompt, volumes, agent.checkpoint.served)
     held.line = line
     written = agent.write(prompt, volumes, held).code
-    assert written.startswith('task("') and not written.startswith(line)
+    assert written.startswith(('task("', 'refuse("')) and not written.startswith(line)
+    assert written.startswith('task("') or line.startswith("task")

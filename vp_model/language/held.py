@@ -42,6 +42,8 @@ SINGLE = {
     "right": "roi_1_right",
 }
 """Names in programs about one structure, and about the first of several."""
+BEGINNING = 'task("'
+"""The first line of a program, and no other."""
 ONCE = ("show(", "save(")
 """Calls whose repetition with the same arguments does nothing."""
 SIZE = re.compile(r"(?P<call>\b(?:larger_than|smaller_than)\(\w+, )(?P<size>[0-9.]+)(?=\))")
@@ -123,6 +125,7 @@ class Held:
             and (not self._complete or task_fits(statement, self._prompted))
             and (not (saved := consistent(statement, before, self._margins)) or statement in saved)
             and not (statement.startswith(ONCE) and line in before)
+            and not (before and statement.startswith(BEGINNING))
         )
 
     def may_end(self, lines: Sequence[str]) -> bool:
@@ -155,6 +158,8 @@ class Held:
             found.append(INTENSITY_OF.sub(rf"\g<call>{kind}", line))
         if not self._right_pathology(statement):
             found += [SEGMENTED.sub(rf'\g<name> = segment("{name}"', line) for name in self._diseases]
+        if not self._right_region([*before, line]):
+            found += [SEGMENTED.sub(rf'\g<name> = segment("{name}"', line) for name in self._meant(statement, before)]
         if self._half_of_both(statement):
             found.append(SEGMENTED.sub(lambda match: _sided(match, len(self._readings[0])), line))
         if self._single_of_several(statement, before):
@@ -188,6 +193,24 @@ class Held:
         if not segmented or not self._complete or NUMBERED_NAME.match(segmented[0][0]) is None:
             return True
         return any(fits(reading, segmented_in(lines)) for reading in self._readings)
+
+    def _meant(self, statement: str, before: Sequence[str]) -> list[str]:
+        """Regions that the numbered structure of a line may be, where it is another: those not segmented yet, of the
+        line's side first.
+        """
+        name, region = segmented_in([statement])[0]
+        numbered = NUMBERED_NAME.match(name)
+        number = int(numbered["number"]) if numbered is not None else 0
+        done = {other for _, other in segmented_in(before)}
+        found = {
+            other
+            for reading in self._readings
+            if 0 < number <= len(reading)
+            for other in regions_of(reading[number - 1])
+            if other not in done
+        }
+        sides = {*name.split("_"), *region.split(" ")} & {*SIDES}
+        return sorted(found, key=lambda other: (not sides & {*other.split(" ")}, other))
 
     def _single_of_several(self, statement: str, before: Sequence[str]) -> bool:
         """Whether a program about several structures begins as one about a single one."""
