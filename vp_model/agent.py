@@ -170,7 +170,7 @@ class Agent:
             parts = tissues_within(self.checkpoint.regions)
             refiner = Refiner(self._vision, tissues, conditions, refining, cache, views, parts)
         named = {volume.name: volume for volume in volumes}
-        return Sight(self._vision, named, self._thresholds, cache, views, refiner)
+        return Sight(self._vision, named, self._thresholds, cache, views, refiner, conditions or {})
 
     def run(
         self,

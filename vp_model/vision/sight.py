@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vp_model.vision.conditions import settled
 from vp_model.vision.inference import FeatureCache, encode_volumes, recalibrated, segment_volumes
 from vp_model.vision.mirrored import MirroredViews, segment_averaged
 from vp_model.vision.network import VisionNetwork
@@ -24,6 +25,7 @@ class Sight:
         volumes: by the name that programs use.
         thresholds: region → probability from which a voxel belongs to it; one half where none is given.
         views: where the mirror image is looked at too.
+        conditions: region → φ (d,) as m was trained with it, for checkpoints whose conditions were learned as a table.
         refiner: where borders are refined by the images' own intensities; it shares `cache` and `views`.
     """
 
@@ -33,13 +35,14 @@ class Sight:
     cache: FeatureCache
     views: MirroredViews | None = None
     refiner: Refiner | None = None
+    conditions: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def segment(
         self, name: str, volumes: Sequence[str], modulations: NDArray[np.float32]
     ) -> Mapping[str, NDArray[np.float32]]:
         """See `vp_model.program.state.Vision`."""
         members = [self.volumes[volume] for volume in volumes]
-        phi = torch.from_numpy(modulations)[None]
+        phi = settled(torch.from_numpy(modulations)[None], self.conditions)
         if self.views is None:
             found = segment_volumes(self.network, members, phi, self.cache)
         else:
