@@ -79,7 +79,7 @@ def test_a_prompt_of_table_1_is_planned_as_its_task(prompt: str) -> None:
     ("prompt", "options", "said"),
     [
         ("segment the pancreas", (), "It can find: amygdala"),
-        ("measure the red nucleus", (), "It can find: amygdala"),
+        ("measure the habenula", (), "It can find: amygdala"),
         ("what is the weather today?", (), "It can do these: segmentation"),
         (
             "how much has the right thalamus changed?",

@@ -131,7 +131,7 @@ def test_what_the_prompt_names_is_grounded(prompt: str, structure: str, side: st
     [
         ("segment the pancreas", "hippocampus", "left", "does not name it"),
         ("segment the left hippocampus", "hippocampus", "right", "the other side"),
-        ("volume of the red nucleus", "hippocampus", "left", "red nucleus"),
+        ("volume of the habenula", "hippocampus", "left", "habenula"),
         ("volume of the lt hippocampus", "hippocampus", "right", "the other side"),
         ("measure the amygdala", "hippocampus", "left", "amygdala"),
     ],
