@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from tests.vp_train.heads import head
 from tests.vp_train.lesion_heads import head_and_anatomy
@@ -37,7 +36,7 @@ from vp_train.evaluation.overlay import draw_overlay, label_map
 from vp_train.evaluation.pathology import PathologyScore
 from vp_train.evaluation.synthetic import SyntheticScores, score_synthetic
 from vp_train.synthesis.scene import render
-from vp_train.training.condition import ConditionTable
+from vp_train.training.condition import ConditionTable, read_table
 from vp_train.training.recipe import LesionDrawing
 
 
@@ -238,9 +237,7 @@ def test_bundled_network_finds_structures_of_a_real_head_on_their_own_side(share
     weights = Path(str(files("vp_model") / "weights"))
     config = json.loads((weights / "config.json").read_text(encoding="utf-8"))
     network = load_vision(config_from_dict(config["vision"]), weights)
-    labels = load_labels()
-    table = ConditionTable(labels.targets, network.config.condition_size)
-    table.load_state_dict({"vectors": load_file(weights / "condition_table.safetensors")["vectors"]})
+    table = read_table(weights / "condition_table.safetensors")
     score = score_anatomy(network, table, shared_data / "brains_validation", ("real_vxm",))[0]
     assert score.mean > 0.55
     for name in ("left thalamus", "right thalamus", "brainstem", "left cerebral white matter", "brain"):
