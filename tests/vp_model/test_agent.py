@@ -56,9 +56,7 @@ def test_usual_prompts_are_planned(agent: Agent, prompt: str, task: str, structu
 
 
 @pytest.mark.requirement("a prompt that the model does not understand is refused, never answered by a guess")
-@pytest.mark.parametrize(
-    "prompt", ["segment the pancreas", "measure the habenula", "what is the weather today", "!?"]
-)
+@pytest.mark.parametrize("prompt", ["segment the pancreas", "measure the habenula", "what is the weather today", "!?"])
 def test_what_is_not_known_is_refused_with_a_reason(agent: Agent, prompt: str) -> None:
     plan = agent.plan(prompt, TWO_VISITS)
     assert plan.status == "refused"
