@@ -297,3 +297,13 @@ def test_training_with_lesions_learns_them(tmp_path: Path) -> None:
     )
     export(learner, tmp_path)
     assert read_table(tmp_path / "condition_table.safetensors").names[-4:] == PATHOLOGIES
+
+
+def test_regions_of_the_parcellation_begin_apart_from_lesions_and_from_each_other(tmp_path: Path) -> None:
+    export(new_learner(RECIPE), tmp_path)
+    learner = new_learner(replace(RECIPE, regions=3, seed=RECIPE.seed + 1))
+    drawn = learner.table.vectors.detach().clone()
+    begin_from(learner, tmp_path)
+    known = len(load_labels().targets)
+    assert torch.equal(learner.table.vectors[known:], drawn[known:])
+    assert not torch.equal(learner.table.vectors[:known], drawn[:known])

@@ -28,6 +28,7 @@ from vp_model.vision.weights import FILE as VISION_FILE
 from vp_model.vision.weights import save_vision
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import Subject
+from vp_train.datasets.parcels import load_parcels
 from vp_train.synthesis.chance import Chance
 from vp_train.synthesis.scene import Image
 from vp_train.training.condition import ConditionTable, read_vectors, save_conditions
@@ -90,8 +91,9 @@ def new_learner(recipe: Recipe, device: torch.device | str = "cpu") -> Learner:
 def begin_from(learner: Learner, folder: Path) -> None:
     """Give a new learner what the weights of an export or checkpoint folder hold, also where its layers are of another
     width: channels that both have are copied, channels that only the new one has start as they were drawn but are not
-    yet read by the copied ones, and channels that it has no more are left out. Regions that the folder does not know
-    begin near white matter lesions: m then says something of them from the first step on.
+    yet read by the copied ones, and channels that it has no more are left out. Pathologies that the folder does not
+    know begin near white matter lesions: m then says something of them from the first step on. Regions of the
+    parcellation begin as they were drawn, far from each other.
 
     Raises:
         FileNotFoundError: the folder lacks `vision.safetensors` or `condition_table.safetensors`.
@@ -111,7 +113,7 @@ def begin_from(learner: Learner, folder: Path) -> None:
         for index, name in enumerate(learner.table.names):
             if name in vectors:
                 learner.table.vectors[index] = vectors[name]
-            elif like is not None:
+            elif like is not None and name not in load_parcels().names:
                 learner.table.vectors[index] = like + NEW_SPREAD * learner.table.vectors[index]
     learner.average = {name: value.detach().clone() for name, value in learner.parameters().items()}
 
