@@ -14,7 +14,7 @@ from vp_model.geometry import scaled_world, spacing
 from vp_model.vision.config import VisionConfig
 from vp_model.vision.inference import FeatureCache, encode_volumes, segment_volumes
 from vp_model.vision.network import VisionNetwork
-from vp_model.vision.prepare import area_weights, normalise, prepare, reduce_to, restore, to_ras
+from vp_model.vision.prepare import area_weights, normalise, prepare, reach, reduce_to, restore, to_ras
 from vp_model.volume import Volume
 
 
@@ -154,3 +154,22 @@ def test_volumes_are_looked_at_once_for_many_conditions() -> None:
     other = Volume(volume.features, volume.world)
     assert cache.look(network, [other]) is not first
     assert cache.look(network, [volume]) is not first  # only one set is kept
+
+
+@settings(max_examples=40, deadline=None)
+@given(worlds(), st.sampled_from([None, 3.0]), st.integers(0, 1_000))
+def test_nothing_lies_beyond_what_restored_values_reach(world: np.ndarray, working: float | None, seed: int) -> None:
+    shape = (12, 9, 10)
+    prepared = prepare(Volume(torch.rand(1, *shape), world, name="v1"), working)
+    generator = torch.Generator().manual_seed(seed)
+    sparse = torch.rand(1, *prepared.image.shape, generator=generator)
+    sparse[sparse < 0.97] = 0.0
+    rows = [np.arange(2, 11), np.arange(9), np.arange(0, 10, 2)]
+    found = reach(prepared, sparse, rows, 1e-4)
+    whole = restore(prepared, sparse, rows)[0]
+    outside = whole.clone()
+    outside[tuple(found)] = 0.0
+    assert float(outside.max()) <= 1e-4
+    if all(part.stop > part.start for part in found):
+        inner = restore(prepared, sparse, [index[part] for index, part in zip(rows, found, strict=True)])[0]
+        torch.testing.assert_close(inner, whole[tuple(found)])

@@ -195,6 +195,24 @@ def restore(prepared: Prepared, values: torch.Tensor, rows: Sequence[NDArray[np.
     return restored
 
 
+def reach(prepared: Prepared, values: torch.Tensor, rows: Sequence[NDArray[np.intp]], least: float) -> list[slice]:
+    """Which of `rows` along each axis of the input may get more than `least` of values (1, w, h, d), restored.
+
+    What is interpolated along an axis is at most the interpolated maxima over the others.
+    """
+    relative = np.linalg.solve(prepared.image.world, prepared.world)
+    order = np.abs(relative[:3, :3]).argmax(axis=1)
+    found = [slice(0, 0)] * 3
+    for axis in range(3):
+        target = int(order[axis])
+        highest = values[0].amax(dim=[other for other in range(3) if other != axis])
+        positions = relative[axis, target] * rows[target] + relative[axis, 3]
+        inside = torch.nonzero(linear_weights(positions, len(highest)) @ highest.float().cpu() > least).flatten()
+        if len(inside):
+            found[target] = slice(int(inside[0]), int(inside[-1]) + 1)
+    return found
+
+
 def _along(values: torch.Tensor, axis: int, weights: torch.Tensor) -> torch.Tensor:
     """Values weighted along one axis; weights that only choose voxels choose them.
 

@@ -19,7 +19,7 @@ from vp_model.vision.config import Refining
 from vp_model.vision.inference import FeatureCache, Seen
 from vp_model.vision.mirrored import MirroredViews, other_side
 from vp_model.vision.network import VisionNetwork
-from vp_model.vision.prepare import linear_weights, restore
+from vp_model.vision.prepare import linear_weights, reach, restore
 from vp_model.vision.tissues import LEAST_BACKGROUND, Tissues, learn_tissues
 from vp_model.volume import Volume
 
@@ -147,11 +147,15 @@ class Refiner:
             evidence = torch.zeros(scaled.shape)
             densities: dict[int, torch.Tensor] = {}
             for number, tissue in enumerate(self._tissue.tolist()):
-                prior = _restored([(seen, found[number : number + 1], index) for seen, found, index in looks], block)[0]
+                own = [(seen, found[number : number + 1], index) for seen, found, index in looks]
+                place = _reached(own, block)
+                if any(part.start >= part.stop for part in place):
+                    continue
+                prior = _restored(own, _triple([rows[part] for rows, part in zip(block, place, strict=True)]))[0]
                 if tissue not in densities:
                     densities[tissue] = tissues.density(tissue, scaled)
-                evidence.addcmul_(prior, densities[tissue])
-                total += prior
+                evidence[place].addcmul_(prior, densities[tissue][place])
+                total[place] += prior
             background = (1 - total).clamp_(min=LEAST_BACKGROUND)
             learned.evidence[here] = evidence.addcmul_(background, tissues.background_density(scaled))
         return learned
@@ -161,6 +165,19 @@ def _restored(looks: Sequence[tuple[Seen, torch.Tensor, int]], rows: Rows) -> to
     """(k, …) mean over the looks, at voxels of the volume's own grid."""
     parts = [restore(seen.prepared[index], values, rows) for seen, values, index in looks]
     return parts[0] if len(parts) == 1 else (parts[0] + parts[1]).div_(2)
+
+
+def _reached(looks: Sequence[tuple[Seen, torch.Tensor, int]], rows: Rows) -> tuple[slice, slice, slice]:
+    """Where along each axis of `rows` any of the looks finds more than nothing: most structures are small."""
+    found = [reach(seen.prepared[index], values, rows, LEAST_BACKGROUND) for seen, values, index in looks]
+    first, second, third = (_union([parts[axis] for parts in found]) for axis in range(3))
+    return first, second, third
+
+
+def _union(parts: Sequence[slice]) -> slice:
+    """From the first start to the last stop of those that hold anything."""
+    held = [part for part in parts if part.stop > part.start] or [slice(0, 0)]
+    return slice(min(part.start for part in held), max(part.stop for part in held))
 
 
 def _scaled(learned: _Learned, values: torch.Tensor, rows: Rows) -> torch.Tensor:
