@@ -107,5 +107,4 @@ def train_vision(
         there = [subject.to(at) for subject in subjects]
         train(learner, there, recipe, out, minutes, watch, watch_minutes, lesions)
     watch(learner)
-    export(learner, out)
     return learner
