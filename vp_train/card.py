@@ -54,9 +54,9 @@ def _language(results: dict[str, Any]) -> str:
         "## Language\n\n"
         "Sampled prompts against their target programs: `right` is the same result on a made-up brain (masks, numbers, "
         "words), `exact` the same text; both as the system writes, held to what the prompt names. Prompts written by "
-        "hand were written after the templates, by the same author, and nobody looked into what went wrong with them; expected are task, "
-        "structures and sides, or a refusal. Held-out phrasings were never trained "
-        "on, but what went wrong with some of them was looked at when the rules were made that α's lines are held to. "
+        "hand were written after the templates, by the same author, and nobody looked into what went wrong with them; "
+        "expected are task, structures and sides, or a refusal. Held-out phrasings were never trained on, but what "
+        "went wrong with some of them was looked at when the rules were made that α's lines are held to. "
         "In brackets 95 % intervals.\n\n" + markdown(results).rstrip()
     )
 
