@@ -91,6 +91,9 @@ def language(
     begin: Annotated[Path | None, typer.Option("--from", help="Checkpoint folder that a new run begins from.")] = None,
     rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-3,
     focus: Annotated[float, typer.Option(help="How much more often hard tasks are drawn, 0 to 1.")] = 0.0,
+    optimiser: Annotated[str, typer.Option(help="adamw or muon.")] = "adamw",
+    average: Annotated[float, typer.Option(help="Decay of a moving average of the weights; 0: none.")] = 0.0,
+    first_weight: Annotated[float, typer.Option(help="Of a program's first token, which chooses the task.")] = 1.0,
     seed: int = 1,
 ) -> None:
     """Trains the language model on prompts and target programs, and on the conditions of a vision network."""
@@ -98,7 +101,17 @@ def language(
     from vp_train.language.training import LanguageRecipe, train_language
 
     conditions = read_conditions(table)
-    recipe = LanguageRecipe(preset=preset, minutes=minutes, threads=threads, learning_rate=rate, focus=focus, seed=seed)
+    recipe = LanguageRecipe(
+        preset=preset,
+        minutes=minutes,
+        threads=threads,
+        learning_rate=rate,
+        seed=seed,
+        focus=focus,
+        optimiser=optimiser,
+        average=average,
+        first_weight=first_weight,
+    )
     train_language(out, list(conditions), recipe, conditions, begin)
 
 

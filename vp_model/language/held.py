@@ -22,7 +22,7 @@ from vp_model.language.asked import (
     wholly,
 )
 from vp_model.language.dates import with_dates
-from vp_model.language.matching import SECOND, Prompted, task_fits
+from vp_model.language.matching import EXTENT, SECOND, Prompted, axis_of, line_fits, task_fits
 from vp_model.language.moments import moment_of
 from vp_model.language.needs import HOUNSFIELD, NEED_IMAGES, may_miss_image, of_same_kind, of_session
 from vp_model.language.quantities import margins_of, sizes_of
@@ -100,7 +100,12 @@ class Held:
         )
         visits = {volume.visit for volume in volumes if volume.visit}
         self._prompted = Prompted(
-            self._readings[0], frozenset(told), reading.kinds, tuple(words_of(prompt)), len(visits) > 1
+            self._readings[0],
+            frozenset(told),
+            reading.kinds,
+            tuple(words_of(prompt)),
+            len(visits) > 1,
+            axis_of(mentions),
         )
         self._dates = tuple(dict.fromkeys(DATE.findall(with_dates(prompt, visits))))
         self._visit = self._dates[0] if len(self._dates) == 1 and len(visits) > 1 else ""
@@ -123,6 +128,7 @@ class Held:
             and self._right_image(statement, before)
             and self._right_refusal(statement)
             and (not self._complete or task_fits(statement, self._prompted))
+            and (not self._complete or line_fits(statement, before, self._prompted))
             and (not (saved := consistent(statement, before, self._margins)) or statement in saved)
             and not (statement.startswith(ONCE) and line in before)
             and not (before and statement.startswith(BEGINNING))
@@ -149,13 +155,14 @@ class Held:
         if not self._right_date(line):
             found += [VISIT.sub(rf"\g<call>{date}", line) for date in self._dates]
         statement = line.strip()
+        if self._prompted.axis:
+            found.append(EXTENT.sub(rf"\g<call>{self._prompted.axis}", line))
         if self._all_sessions(statement, before):
             found.append(self._session())
         if not self._right_image(statement, before) and (image := self._image(statement, before)):
             found.append(READ_FROM.sub(rf"\g<call>{image}", line))
         if not self._right_kind(statement, before):
-            kind = next(volume.name for volume in of_session(self._named_kind, -1))
-            found.append(INTENSITY_OF.sub(rf"\g<call>{kind}", line))
+            found += [INTENSITY_OF.sub(rf"\g<call>{volume.name}", line) for volume in self._of_named_kind()]
         if not self._right_pathology(statement):
             found += [SEGMENTED.sub(rf'\g<name> = segment("{name}"', line) for name in self._diseases]
         if not self._right_region([*before, line]):
@@ -176,7 +183,9 @@ class Held:
             return "not understood"
         if self._missed and VISIT.search(line) is not None:
             return "missing session"
-        return "missing image" if self._image(line.strip(), before) is None else ""
+        statement = line.strip()
+        unread = not self._right_kind(statement, before) and not self._of_named_kind()
+        return "missing image" if unread or self._image(statement, before) is None else ""
 
     def twice(self, line: str, before: Sequence[str]) -> bool:
         """Whether a disease is segmented more often than it is named: something else was meant that is not known."""
@@ -244,7 +253,12 @@ class Held:
         if not self._named_kind or not before or before[0] not in OF_ONE_IMAGE:
             return True
         read = {found["volume"] for found in INTENSITY_OF.finditer(statement)}
-        return read <= {volume.name for volume in self._named_kind}
+        return read <= {volume.name for volume in self._of_named_kind()}
+
+    def _of_named_kind(self) -> tuple[InputVolume, ...]:
+        """Volumes of the sequence type that the prompt names, in the last session."""
+        last = {volume.name for volume in of_session(self._volumes, -1)}
+        return tuple(volume for volume in self._named_kind if volume.name in last)
 
     def _right_size(self, statement: str) -> bool:
         found = SIZE.search(statement)

@@ -1,11 +1,15 @@
-"""Does a task match its prompt? Where a single structure lies is no question; a comparison needs two, or two sides."""
+"""Does a task, or a line of its program, match the prompt? Where a single structure lies is no question; a comparison
+needs two, or two sides; the largest lesion, the last session and an axis are those that the prompt speaks of.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vp_model.language.asked import Reading
+from vp_model.language.asked import NEED_NO_PART, Reading, segmented_in
+from vp_model.language.reading import Mention
 from vp_model.ontology import load_ontology
 
 YEAR = re.compile(r"\b(?:19|20)\d\d\b")
@@ -18,6 +22,22 @@ SHARE, BRIGHT = (
 """A task, and the concepts that prompts have that ask it of one structure."""
 SECOND = re.compile(r"^second\w* = segment\(")
 """The second structure of a program about two."""
+RELATING = frozenset({"direction", "compare"})
+"""Concepts of where one thing lies from another."""
+RELATED = 3
+"""Structures in a prompt about where one lies from another: the two, and where in the image to look."""
+AXES = {"frontback": "anterior-posterior", "topdown": "superior-inferior"}
+"""Concepts of a direction of the body, and how programs name it."""
+NO_AXIS = "leftright"
+"""A concept that also tells both sides of a structure."""
+LENGTHS = ("length", "long", "longer", "deep", "elongat")
+"""Beginnings of words for an axis that are said of any."""
+EXTENT = re.compile(r'(?P<call>\bextent\((?:[^()]|\([^()]*\))*, ")(?P<axis>[a-z-]+)(?="\))')
+LARGEST = re.compile(r"\blargest\(")
+MOMENT = re.compile(r"^when = (?P<call>earliest|latest)\(")
+TOLD_OF = {"earliest": "first", "latest": "last"}
+ENDS = {"earliest": frozenset({"earlier", "begin", "began"}), "latest": frozenset({"end", "later", "lastly"})}
+"""Words for the first and the last session that are no concepts."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +50,7 @@ class Prompted:
         kinds: sequence types that it names.
         words: all of it.
         sessions: the study has several.
+        axis: the one direction of the body that it names, as programs write it; empty where it names none, or several.
     """
 
     asked: Reading
@@ -37,6 +58,7 @@ class Prompted:
     kinds: tuple[str, ...]
     words: tuple[str, ...]
     sessions: bool
+    axis: str = ""
 
 
 def task_fits(statement: str, prompted: Prompted) -> bool:
@@ -56,3 +78,39 @@ def task_fits(statement: str, prompted: Prompted) -> bool:
     if statement == SHARE:
         return structure.kind == "pathology" or bool(prompted.told & BRIGHT)
     return SECOND.match(statement) is None
+
+
+def line_fits(statement: str, before: Sequence[str], prompted: Prompted) -> bool:
+    """Whether what a line chooses was spoken of: an axis, the largest of several, the first or the last session, and no
+    more structures than a place relates.
+    """
+    extent = EXTENT.search(statement)
+    if extent is not None and prompted.axis and extent["axis"] != prompted.axis:
+        return False
+    if LARGEST.search(statement) is not None and "biggest" not in prompted.told:
+        return False
+    moment = MOMENT.match(statement)
+    if moment is not None and TOLD_OF[moment["call"]] not in prompted.told:
+        return not ENDS[moment["call"]].isdisjoint(prompted.words)
+    segmented = segmented_in([statement])
+    if segmented and before and before[0] == PLACE and segmented[0][1] in NEED_NO_PART:
+        return not _brain_beside(prompted)
+    return statement != PLACE or len(prompted.asked) <= RELATED
+
+
+def axis_of(mentions: Sequence[Mention]) -> str:
+    """The direction of the body that a prompt names alone, as programs write it, or an empty text.
+
+    "Length" is said of any direction, and counts where no other is named; sides are no direction.
+    """
+    told = [item for item in mentions if item.sort == "concept" and item.name in (*AXES, NO_AXIS)]
+    clear = [item for item in told if not item.words[0].startswith(LENGTHS)]
+    names = {item.name for item in clear}
+    return AXES[names.pop()] if len(names) == 1 and NO_AXIS not in names else ""
+
+
+def _brain_beside(prompted: Prompted) -> bool:
+    """Whether the brain only says where the other structures of a prompt are: lesions, or two that are related."""
+    others = [item for item in prompted.asked if item.name not in NEED_NO_PART]
+    lesions = all(load_ontology().structures[item.name].kind == "pathology" for item in others)
+    return len(others) > 1 or (len(others) == 1 and lesions and RELATING.isdisjoint(prompted.told))

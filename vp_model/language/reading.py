@@ -17,7 +17,7 @@ from functools import cache, lru_cache
 
 from vp_model.language.completion import completed
 from vp_model.language.lexicon import load_lexicon
-from vp_model.language.spelling import corrected, listed
+from vp_model.language.spelling import corrected, listed, mended_names
 from vp_model.language.terms import is_anatomy, joined_terms, lookup
 from vp_model.ontology import Ontology, load_ontology, normalise
 
@@ -45,6 +45,8 @@ MAXIMUM_WORDS = 160
 """Words of a prompt that are read."""
 CONTRAST = "+C"
 KINDS = ("T1", "T1+C", "T2", "FLAIR", "PD", "GRE", "SWI", "DWI", "ADC", "CT", "STIR", "PERFUSION", "TOF", "unknown")
+VERB_ENDS = (["me"], ["us"], ["over"])
+"""Words after which a part of the body is a verb: `hand me the volume`."""
 HEMISPHERE = frozenset({"hemisphere", "hemispheres"})
 """Words that mostly tell a side ("the thalamus of the left hemisphere"): no mark warns of them."""
 
@@ -74,11 +76,17 @@ def words_of(prompt: str) -> list[str]:
     text = normalise(re.sub(r"(?<=\d)[.,](?=\d)", "decimalpoint", text)).replace("decimalpoint", ".")
     text = re.sub(r"(?<![0-9])-|-(?![0-9])", " ", text)
     text = RUN_TOGETHER.sub(r"\1 \2", text.replace("'s ", " ").replace("'", ""))
-    words = [corrected(word) for word in text.split()[:MAXIMUM_WORDS]]
+    words = mended_names([corrected(word) for word in text.split()[:MAXIMUM_WORDS]], _is_name)
     text = WHITE_MATER.sub(r"\1 matter", " ".join(words))
     for pattern, name in REWORDED:
         text = pattern.sub(name, text)
     return text.split()
+
+
+@lru_cache(maxsize=65536)
+def _is_name(phrase: str) -> bool:
+    """Whether words name a structure or a sequence type."""
+    return lookup(phrase) is not None or load_lexicon().kinds.find(tuple(phrase.split())) is not None
 
 
 @lru_cache(maxsize=256)
@@ -98,7 +106,7 @@ def read_all(prompt: str) -> tuple[Mention, ...]:
                 mention = Mention("structure", name, part)
             elif (name := lexicon.kinds.find(part)) is not None:
                 mention = Mention("kind", name, part)
-            elif lexicon.foreign.find(part) is not None:
+            elif lexicon.foreign.find(part) is not None and words[index + length : index + length + 1] not in VERB_ENDS:
                 mention = Mention("foreign", "", part)
             elif (name := lexicon.concepts.find(part)) is not None:
                 mention = Mention("concept", name, part)

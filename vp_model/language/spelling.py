@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 
 from vp_model.language.lexicon import load_lexicon
@@ -11,12 +12,16 @@ from vp_model.ontology import load_ontology, singulars
 
 SHORTEST_SLIP = 5
 """Letters of the shortest word that is read with a slip in it."""
-TWO_SLIPS = 9
+TWO_SLIPS = 8
 """Letters from which two slips are forgiven."""
 COMMON = frozenset(
     {"train", "trains", "grain", "drain", "drains", "lesson", "lessons", "vortex", "crane", "median", "decide"}
 )
 """Words that are no slip of an anatomical one."""
+TWO_SLIPS_IN_NAME = 6
+"""Letters from which two slips are forgiven where the words beside it make a name with the word that is meant."""
+LONGEST_NAME = 5
+"""Words of the longest name in which a slip is looked for."""
 OFTEN = 5
 """How many times more terms a word must stand in to be preferred to another that is as near."""
 
@@ -103,6 +108,64 @@ def corrected(word: str) -> str:
     if len(ranked) > 1 and ranked[0][1] < OFTEN * ranked[1][1]:
         return word
     return min((candidate for candidate in nearest if candidate.removesuffix("s") == ranked[0][0]), key=len)
+
+
+def mended_names(words: Sequence[str], is_name: Callable[[str], bool]) -> list[str]:
+    """The words of a prompt, in which a word that is known to no list is read as the one that makes a name of several
+    words with those beside it: `dorsal stratum` → `dorsal striatum`, `cerellar white matter`.
+
+    Args:
+        words: as written, and each corrected by itself where it could be.
+        is_name: whether words name a structure or a sequence type.
+    """
+    found = list(words)
+    for place, word in enumerate(words):
+        if len(word) < SHORTEST_SLIP or not word.isalpha() or _stands_in_list(word) or _in_name(found, place, is_name):
+            continue
+        allowed = 2 if len(word) >= TWO_SLIPS_IN_NAME else 1
+        for candidate, _ in sorted(_near(word, allowed).items(), key=lambda pair: (pair[1], pair[0])):
+            if _in_name([*found[:place], candidate, *found[place + 1 :]], place, is_name):
+                found[place] = candidate
+                break
+    return found
+
+
+def _in_name(words: Sequence[str], place: int, is_name: Callable[[str], bool]) -> bool:
+    """Whether the word at a place is a part of a name of several words."""
+    for start in range(max(0, place - LONGEST_NAME + 1), place + 1):
+        for end in range(max(place + 1, start + 2), min(len(words), start + LONGEST_NAME) + 1):
+            if is_name(" ".join(words[start:end])):
+                return True
+    return False
+
+
+def _stands_in_list(word: str) -> bool:
+    """Whether a word as it is written is an ordinary one or a part of a name."""
+    return any(form in load_lexicon().words or form in _vocabulary() for form in singulars(word))
+
+
+@lru_cache(maxsize=4096)
+def _near(word: str, allowed: int) -> dict[str, int]:
+    """Words of names that differ from a word by as many slips at most, with how many."""
+    near = {
+        candidate: _distance(word, candidate)
+        for left in _deletions(word, allowed)
+        for candidate in _words_of_names().get(left, ())
+    }
+    return {candidate: distance for candidate, distance in near.items() if distance <= allowed}
+
+
+@cache
+def _words_of_names() -> dict[str, tuple[str, ...]]:
+    """Words of names, with their plurals, by what is left of them when up to two letters are taken out."""
+    kinds = (word for phrase in load_lexicon().kinds.exact for word in phrase.split())
+    latin = (f"{word[:-2]}i" for word in _vocabulary() if word.endswith("us"))
+    found: dict[str, set[str]] = {}
+    for word in {*_vocabulary(), *kinds, *latin}:
+        if len(word) >= SHORTEST_SLIP and word.isalpha():
+            for left in _deletions(word, 2):
+                found.setdefault(left, set()).add(word)
+    return {left: tuple(sorted(words)) for left, words in found.items()}
 
 
 def _distance(first: str, second: str) -> int:

@@ -31,6 +31,7 @@ from vp_model.language.reading import marks, reading_of
 from vp_model.language.tokens import load_tokenizer, train_tokenizer
 from vp_train.language.fragments import code_fragments
 from vp_train.language.growth import begin_from, grown_tokenizer
+from vp_train.language.optimisation import ADAMW, MovingAverage, Optimisers
 from vp_train.language.sequences import IGNORED, TokenSequence, to_batch, to_sequence
 from vp_train.tasks.context import Context, make_context
 from vp_train.tasks.registry import examples
@@ -39,7 +40,7 @@ TOKENIZER_EXAMPLES = 20_000
 STATE_FILE = "language_state.pt"
 RECIPE_FILE = "language_recipe.json"
 LOG_EVERY = 50
-BUCKET_BATCHES = 12
+BUCKET_BATCHES = 40
 SAVE_SECONDS = 60
 FIT_STEPS = 500
 """Steps of the fit of φ, of some milliseconds each."""
@@ -63,6 +64,12 @@ class LanguageRecipe:
     focus: float = 0.0
     """How much more often tasks are drawn that are not yet learned: 0 as the registry says, 1 nearly in proportion to
     the loss."""
+    optimiser: str = ADAMW
+    """`adamw` or `muon` (`optimisation.py`)."""
+    average: float = 0.0
+    """Decay of a moving average of the weights, which takes their place in what is written; 0: none."""
+    first_weight: float = 1.0
+    """How many times more than another token the first one of a program counts, which chooses the task."""
 
 
 @dataclass(eq=False)
@@ -115,8 +122,9 @@ def train_language(
     model = LanguageModel(config, tokenizer.get_vocab_size())
     if begin is not None and not (folder / STATE_FILE).exists():
         begin_from(model, tokenizer, begin, known_names(context))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.02)
-    step, used = _resume(folder, model, optimizer)
+    optimisers = Optimisers(model, recipe.optimiser, recipe.learning_rate)
+    average = MovingAverage(model, recipe.average) if recipe.average else None
+    step, used = _resume(folder, model, optimisers, average)
     stopped = _stop_flag()
     focus = Focus(recipe.focus)
     batches = _batches(tokenizer, context, recipe, recipe.seed + 1000 * (step + 1), focus)
@@ -125,8 +133,6 @@ def train_language(
     totals = np.zeros(3)
     while (elapsed := used + time.monotonic() - start) < budget and not stopped:
         rate = _rate(recipe, step, elapsed / budget)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
         tasks, sequences = zip(*next(batches), strict=True)
         batch = to_batch(sequences, tokenizer, table, config.condition_size)
         hidden = model.decoder(input_ids=batch.ids).last_hidden_state
@@ -134,20 +140,23 @@ def train_language(
         asked = batch.targets != IGNORED
         logits, targets = model.vocabulary(hidden[asked]), batch.targets[asked]
         each = functional.cross_entropy(logits, targets, reduction="none")
-        code = each.mean()
+        rows = asked.nonzero()[:, 0]
+        weights = torch.ones_like(each)
+        weights[torch.cat([torch.ones(1, dtype=torch.long), rows.diff()]) > 0] = recipe.first_weight
+        code = (weights * each).mean()
         if recipe.focus:
-            rows = asked.nonzero()[:, 0]
             focus.learn(tasks, torch.zeros(len(tasks)).index_add_(0, rows, each.detach()))
         phi = functional.silu(model.condition(hidden[batch.condition_places[:, 0], batch.condition_places[:, 1]]))
         condition = functional.mse_loss(phi, batch.conditions) if len(phi) else torch.zeros(())
         loss = code + recipe.condition_weight * condition
-        optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        optimisers.step(rate)
+        if average is not None:
+            average.update(model)
         step += 1
         totals += (
-            float(code.detach()),
+            float(each.detach().mean()),
             float(condition.detach()),
             float((logits.argmax(-1) == targets).float().mean()),
         )
@@ -158,9 +167,9 @@ def train_language(
             with (folder / "language_curve.csv").open("a") as curve:
                 curve.write(line + "\n")
         if time.monotonic() - saved > SAVE_SECONDS:
-            _save(folder, model, optimizer, step, elapsed)
+            _save(folder, model, optimisers, average, step, elapsed)
             saved = time.monotonic()
-    _save(folder, model, optimizer, step, used + time.monotonic() - start)
+    _save(folder, model, optimisers, average, step, used + time.monotonic() - start)
     (folder / RECIPE_FILE).write_text(
         json.dumps({**asdict(recipe), "steps": step, "config": config.as_dict(), "regions": list(regions)}, indent=1)
     )
@@ -302,21 +311,38 @@ def _rate(recipe: LanguageRecipe, step: int, share: float) -> float:
     return recipe.learning_rate * warm * (0.02 + 0.49 * (1 + math.cos(math.pi * min(1.0, share))))
 
 
-def _resume(folder: Path, model: LanguageModel, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+def _resume(
+    folder: Path, model: LanguageModel, optimisers: Optimisers, average: MovingAverage | None
+) -> tuple[int, float]:
     path = folder / STATE_FILE
     if not path.exists():
         return 0, 0.0
     state = torch.load(path, weights_only=True)
     model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
+    optimisers.take(state["optimisers"])
+    if average is not None:
+        average.take(state["average"] or state["model"])
     return int(state["step"]), float(state["seconds"])
 
 
-def _save(folder: Path, model: LanguageModel, optimizer: torch.optim.Optimizer, step: int, seconds: float) -> None:
-    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "seconds": seconds}
+def _save(
+    folder: Path,
+    model: LanguageModel,
+    optimisers: Optimisers,
+    average: MovingAverage | None,
+    step: int,
+    seconds: float,
+) -> None:
+    state = {
+        "model": model.state_dict(),
+        "optimisers": optimisers.state(),
+        "average": average.weights if average is not None else {},
+        "step": step,
+        "seconds": seconds,
+    }
     torch.save(state, folder / f"{STATE_FILE}.part")
     (folder / f"{STATE_FILE}.part").replace(folder / STATE_FILE)
-    save_file(model.state_dict(), folder / "language.safetensors")
+    save_file(average.weights if average is not None else model.state_dict(), folder / "language.safetensors")
 
 
 def _stop_flag() -> list[bool]:

@@ -11,10 +11,15 @@ import random
 import re
 from functools import cache
 
+from vp_model.language.lexicon import load_lexicon
+from vp_model.ontology import load_ontology
 from vp_train.prompts.data import read_part
 
-REWORDED, FILLED, TELEGRAPHIC = 0.3, 0.08, 0.12
+REWORDED, FILLED, TELEGRAPHIC = 0.4, 0.14, 0.12
 """Shares of templates with other words, with a word more, and, of those of one region, of keywords alone."""
+ANY_WORD = 0.4
+"""Share of the words put in that may be any ordinary one without a meaning for α."""
+SHORTEST_PUT_IN = 4
 MOST_REWORDED = 2
 """Exchanges in one template."""
 ATTRIBUTE = re.compile(
@@ -24,6 +29,8 @@ ATTRIBUTE = re.compile(
 """A noun phrase that asks for one property of one region: "volume of the {roi}"."""
 SLOTS = re.compile(r"(\{[^{}]*\})")
 WORDS = re.compile(r"\{[^{}]*\}|[^\s{}]+")
+TURNING = frozenset({"without", "except", "instead", "nothing", "none", "neither", "never", "cannot", "only", "leave"})
+"""Words that turn a request around."""
 LITTLE = frozenset({"of", "the", "a", "an", "in", "for", "its"})
 """Words that keywords do without."""
 
@@ -81,8 +88,23 @@ def _filled(template: str, chance: random.Random) -> str:
     if not spaces:
         return template
     place = chance.choice(spaces)
-    word = chance.choice(read_part("fillers.json", False)["anywhere"])
+    words = _meaningless() if chance.random() < ANY_WORD else read_part("fillers.json", False)["anywhere"]
+    word = chance.choice(words)
     return f"{template[:place]} {word}{template[place:]}"
+
+
+@cache
+def _meaningless() -> tuple[str, ...]:
+    """Ordinary words that are no concept, no part of a name, and not of those that turn a request around."""
+    lexicon = load_lexicon()
+    names = {word for term in (*load_ontology().terms, *lexicon.foreign.exact) for word in term.split()}
+    kinds = {word for phrase in lexicon.kinds.exact for word in phrase.split()}
+    phrases = {word for phrase in lexicon.concepts.exact for word in phrase.split()}
+    return tuple(
+        word
+        for word in sorted(lexicon.words - names - kinds - phrases - TURNING)
+        if len(word) >= SHORTEST_PUT_IN and lexicon.concepts.find((word,)) is None
+    )
 
 
 def _inside(template: str, index: int) -> bool:
