@@ -178,8 +178,8 @@ def test_levels_joined_slab_by_slab_are_joined_as_a_whole(
     given, phi = volumes(((11, 8, 7), world)), conditions(2, 1)
     with torch.inference_mode():
         whole = built(given, phi)[0]
-        monkeypatch.setattr("vp_model.vision.network.UPSAMPLED_BYTES", 0)
-        monkeypatch.setattr("vp_model.vision.network.LEAST_ROWS", rows)
+        monkeypatch.setattr("vp_model.vision.slabs.UPSAMPLED_BYTES", 0)
+        monkeypatch.setattr("vp_model.vision.slabs.LEAST_ROWS", rows)
         torch.testing.assert_close(built(given, phi)[0], whole, atol=2e-5, rtol=1e-4)
 
 

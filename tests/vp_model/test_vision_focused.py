@@ -30,6 +30,18 @@ def test_a_box_with_the_statistics_of_the_whole_holds_what_a_full_pass_gives(con
         torch.testing.assert_close(logits, whole[(slice(None), *map(slice, low, high))], atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("levels", [1, 2])
+def test_a_box_holds_what_a_full_pass_gives_where_the_read_out_sees_several_levels(levels: int) -> None:
+    config = replace(SMALL, conditioning="readout", depth=2, readout_hidden=6, readout_size=5, readout_levels=3)
+    built = trained(config)
+    images, phi = volumes(((17, 12, 14), ISOTROPIC), ((12, 13, 4), THICK)), conditions(1, 2)
+    with torch.inference_mode():
+        dense = built(images, phi)
+        found = decoded_in(built, images, phi, Focus(levels=levels, every=1), Memory(AMPLE), BOXES)
+    for logits, whole, (low, high) in zip(found, dense, BOXES, strict=True):
+        torch.testing.assert_close(logits, whole[(slice(None), *map(slice, low, high))], atol=2e-5, rtol=1e-4)
+
+
 def test_estimated_statistics_change_little() -> None:
     built = trained(SMALL)
     images, phi = volumes(((48, 16, 16), ISOTROPIC)), conditions(1, 1)

@@ -15,10 +15,11 @@ from tests.vp_model.imaging_cases import worlds
 from tests.vp_model.test_vision import ISOTROPIC, SMALL, THICK, conditions, network, volumes
 from vp_model.geometry import Placed
 from vp_model.vision.config import VisionConfig
-from vp_model.vision.fields import Convolved, Stored, slabs
+from vp_model.vision.fields import Convolved, Stored
 from vp_model.vision.footprint import dense_bytes
 from vp_model.vision.inference import FeatureCache, each_condition, segment_volumes
 from vp_model.vision.network import VisionNetwork
+from vp_model.vision.slabs import slabs
 from vp_model.vision.streamed import Gathering, Memory, StreamedLook, look_streamed
 from vp_model.volume import Volume
 
@@ -33,7 +34,7 @@ def trained(config: VisionConfig) -> VisionNetwork:
         for name, parameter in built.named_parameters():
             if "norm" in name:
                 parameter.copy_(torch.randn_like(parameter))
-            elif "refinement" in name:
+            elif "refinement" in name or "read_out.below" in name:
                 parameter.normal_(std=0.1)
     return built
 
@@ -58,10 +59,12 @@ def test_slabs_give_what_the_whole_gives(conditioning: str, interaction: str, li
     assert_same(trained(config), volumes(((17, 12, 14), ISOTROPIC), ((12, 13, 4), THICK)), limit)
 
 
+@pytest.mark.parametrize("levels", [1, 2, 3])
 @pytest.mark.parametrize("size", [0, 5])
-def test_slabs_give_what_the_whole_gives_with_a_perceptron_before_the_read_out(size: int) -> None:
-    config = replace(SMALL, conditioning="readout", readout_hidden=6, readout_size=size)
-    assert_same(trained(config), volumes(((17, 12, 14), ISOTROPIC)), TIGHT)
+def test_slabs_give_what_the_whole_gives_with_a_perceptron_before_the_read_out(size: int, levels: int) -> None:
+    config = replace(SMALL, conditioning="readout", readout_hidden=6, readout_size=size, readout_levels=levels)
+    for limit in (TIGHT, AMPLE):
+        assert_same(trained(config), volumes(((17, 12, 14), ISOTROPIC), ((12, 13, 4), THICK)), limit)
 
 
 @settings(max_examples=25, deadline=None)

@@ -21,8 +21,8 @@ from vp_train.training.loss import whole_map_loss
 from vp_train.training.readout import ReadoutRecipe, keep_voxels, learn_readout, sampled_loss
 
 TINY = VisionConfig(
-    (4, 8, 8), readout_hidden=8, readout_size=12, key_hidden=6, conditioning="readout", interaction_size=8,
-    interaction_heads=2, encoding_size=5, reference="axis",
+    (4, 8, 8), readout_hidden=8, readout_size=12, key_hidden=6, readout_levels=2, conditioning="readout",
+    interaction_size=8, interaction_heads=2, encoding_size=5, reference="axis",
 )  # fmt: skip
 READOUT = ReadoutRecipe(images=2, voxels=500, steps=40, rate=0.02)
 
@@ -54,7 +54,7 @@ def test_the_read_out_learns_every_target_of_what_was_kept_and_the_trunk_stays()
     def loss() -> float:
         phi = table(1).detach()[:, 0]
         with torch.no_grad():
-            logits = network.read_out(kept[0].features.float().T[None, :, :, None, None], phi).flatten(1)
+            logits = network.read_out.of_voxels(kept[0].features.float(), phi)
             shares = kept[0].shares.float() / 255
             return float(sampled_loss(logits, shares, kept[0].weights, 0.5, torch.ones(len(names)))[0])
 
@@ -82,8 +82,8 @@ def test_a_bent_read_out_begins_as_the_linear_one() -> None:
     bent = VisionNetwork(TINY).read_out
     linear = VisionNetwork(replace(TINY, key_hidden=0)).read_out
     linear.load_state_dict({name: value for name, value in bent.state_dict().items() if not name.startswith("bend.")})
-    x, phi = torch.randn(1, 4, 3, 3, 3), torch.randn(5, 32)
-    torch.testing.assert_close(bent(x, phi), linear(x, phi))
+    voxels, phi = torch.randn(27, 12), torch.randn(5, 32)
+    torch.testing.assert_close(bent.of_voxels(voxels, phi), linear.of_voxels(voxels, phi))
     with pytest.raises(ValueError, match="key_hidden"):
         replace(TINY, conditioning="all")
 
@@ -101,7 +101,7 @@ def test_a_network_trained_with_a_linear_read_out_is_taken_on_and_exported_witho
     write_subject(tmp_path, whole_head())
     trained, out = tmp_path / "trained", tmp_path / "out"
     trained.mkdir()
-    linear = VisionNetwork(replace(TINY, key_hidden=0))
+    linear = VisionNetwork(replace(TINY, key_hidden=0, readout_levels=1))
     save_vision(linear, trained)
     recipe = replace(BROAD, regions=0)
     save_conditions(ConditionTable(recipe.targets, 32), trained / "condition_table.safetensors")
@@ -109,5 +109,16 @@ def test_a_network_trained_with_a_linear_read_out_is_taken_on_and_exported_witho
     readout_run.train_readout(recipe, tmp_path, trained, out, 6.0, readout, lesions=False, say=lambda _: None)
     found, before = load_vision(TINY, out).state_dict(), linear.state_dict()
     assert torch.equal(found["down.0.weight"], before["down.0.weight"].half().float())
-    assert bool((found["read_out.bend.2.weight"] != 0).any())
+    assert bool((found["read_out.bend.2.weight"] != 0).any()) and bool((found["read_out.below.0.weight"] != 0).any())
     assert read_table(out / "condition_table.safetensors").names == LABELS.targets
+
+
+def test_an_export_that_does_not_fit_the_preset_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_subject(tmp_path, whole_head())
+    recipe = replace(BROAD, regions=0, lesions=None)
+    save_conditions(ConditionTable(recipe.targets, 32), tmp_path / "condition_table.safetensors")
+    for other in (replace(TINY, channels=(8, 8, 8)), replace(TINY, readout_levels=3), replace(TINY, depth=1)):
+        save_vision(VisionNetwork(other), tmp_path)
+        monkeypatch.setattr(readout_run, "preset", lambda _: replace(TINY, depth=2))
+        with pytest.raises(ValueError, match="does not fit the preset"):
+            readout_run.train_readout(recipe, tmp_path, tmp_path, tmp_path / "out", 6.0, READOUT, say=lambda _: None)

@@ -23,6 +23,7 @@ class VisionConfig:
         readout_hidden: width of a residual perceptron on the finest features before the read-out; 0, the paper's, none.
         readout_size: features that the perceptron hands to the read-out, in place of the finest level's; 0 makes the
             perceptron a residual on these. Wider than the finest level, it tells more structures apart.
+        readout_levels: finest levels of the decoder that the perceptron sees; 1, the finest alone.
         key_hidden: width of a perceptron that bends what the read-out makes of φ; 0, none: it is linear in φ, and the
             masks of all conditions lie in a space of `condition_size` dimensions.
         interaction: how volumes of a set exchange features at every level but the finest: the paper's `attention`, or
@@ -46,6 +47,7 @@ class VisionConfig:
     readout_hidden: int = 0
     readout_size: int = 0
     key_hidden: int = 0
+    readout_levels: int = 1
     interaction: Interaction = "attention"
     interaction_size: int = 32
     interaction_heads: int = 4
@@ -68,6 +70,10 @@ class VisionConfig:
             raise ValueError("A read-out of its own size needs a perceptron before it: set readout_hidden.")
         if self.key_hidden and self.conditioning != "readout":
             raise ValueError("key_hidden belongs to a read-out that is conditioned.")
+        if not 1 <= self.readout_levels <= self.levels:
+            raise ValueError(f"The read-out sees 1 to {self.levels} levels of the decoder: set readout_levels.")
+        if self.readout_levels > 1 and not (self.readout_hidden and self.conditioning == "readout"):
+            raise ValueError("readout_levels belongs to a perceptron before a read-out that is conditioned.")
         if self.interaction_from < 1:
             raise ValueError("The finest level does not interact: interaction_from must be at least 1.")
         if self.conditioning != "readout" and self.interaction == "none":

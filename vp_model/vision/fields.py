@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Protocol
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from vp_model.geometry import (
@@ -197,6 +197,23 @@ class Upsampled:
 
 
 @dataclass(frozen=True, eq=False)
+class Projected(_OnGridOf):
+    """A convolution of kernel 1, and what another field adds to it."""
+
+    layer: nn.Conv3d
+    other: Field | None = None
+
+    @property
+    def channels(self) -> int:
+        return self.layer.out_channels
+
+    def box(self, low: Shape, high: Shape) -> torch.Tensor:
+        tokens = self.source.box(low, high).movedim(1, -1)  # as a matrix product: on a CPU a convolution is far slower
+        total = functional.linear(tokens, self.layer.weight.flatten(1), self.layer.bias).movedim(-1, 1)
+        return total if self.other is None else total.add_(self.other.box(low, high))
+
+
+@dataclass(frozen=True, eq=False)
 class Pooled(_OnGridOf):
     """Maxima of blocks (`geometry.pool`)."""
 
@@ -367,24 +384,6 @@ def resampled(
         columns.append((index - lowest + 0.5) * (2 / (highest - lowest)) - 1)
     block = field.box(_triple(first), _triple(last))[:, part]
     return interpolated(block, torch.stack(columns[::-1], dim=-1).to(block.device))
-
-
-def slabs(shape: Shape, rows: int) -> Sequence[tuple[Shape, Shape]]:
-    """Boxes of `rows` along the first axis that cover a grid."""
-    w, h, d = shape
-    return [((start, 0, 0), (min(start + rows, w), h, d)) for start in range(0, w, rows)]
-
-
-def blocks(shape: Shape, edge: int, every: int) -> Sequence[tuple[Shape, Shape]]:
-    """Blocks spread evenly over a grid, one in `every` along each axis."""
-    starts = []
-    for size in shape:
-        places = range(0, size, edge)
-        starts.append(places[min(len(places) - 1, every - 1) // 2 :: every])
-    return [
-        ((i, j, k), _triple([min(start + edge, size) for start, size in zip((i, j, k), shape, strict=True)]))
-        for i, j, k in product(*starts)
-    ]
 
 
 def _triple(values: Sequence[int]) -> Shape:

@@ -112,9 +112,11 @@ def decoded_in(
     exact, estimated = Walk(network, memory), Walk(network, memory, focus.every)
     start = min(focus.levels, network.config.levels - 1)
     levels, _ = exact.encode([], exact.stored(images), phi)
-    fields = exact.decode(levels, phi, last=start)
-    fields = estimated.go_on(fields, levels, phi, start - 1)
-    return [
-        network.read_out(source.box(low, high), phi[:, index])
-        for index, (source, (low, high)) in enumerate(zip(fields, boxes, strict=True))
-    ]
+    seen = estimated.go_on(exact.decode(levels, phi, last=start), levels, phi, start - 1)
+    found = []
+    for index, (low, high) in enumerate(boxes):
+        decoded = [level[index] for level in seen[::-1]]
+        below = network.read_out.beneath(decoded)
+        under = None if below is None else below.box(low, high)
+        found.append(network.read_out.read(decoded[0].box(low, high), under, phi[:, index]))
+    return found

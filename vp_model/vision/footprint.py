@@ -15,7 +15,7 @@ import torch
 from vp_model.geometry import Placed, Shape, World, pooled_grid, reference_grid, same_geometry
 from vp_model.vision.config import VisionConfig
 from vp_model.vision.interaction import voxels_at_once
-from vp_model.vision.network import FLOAT_BYTES, rows_upsampled
+from vp_model.vision.slabs import FLOAT_BYTES, rows_upsampled
 
 Grid = tuple[Shape, World]
 
@@ -68,8 +68,16 @@ class _Course:
         return max(_passing(below, features), self.within(level))
 
     def decoding(self, level: int) -> float:
-        joining = _passing(self.features(level + 1), self.features(level), self.joined(level))
-        return max(joining, self.within(level))
+        below = self.features(level + 1)
+        if level + 1 < self.config.readout_levels:  # stays for the read-out
+            below = [0.0] * len(below)
+        joining = _passing(below, self.features(level), self.joined(level))
+        return sum(self.kept_for_reading(level + 1)) + max(joining, self.within(level))
+
+    def kept_for_reading(self, first: int) -> list[float]:
+        """Of each volume, the decoder's levels from `first` on that the read-out sees."""
+        levels = [self.features(level) for level in range(first, self.config.readout_levels)]
+        return [sum(volume) for volume in zip(*levels, strict=True)] or [0.0] * len(self.levels[0])
 
     def joined(self, level: int) -> list[float]:
         """Of each volume, what upsampling and joining make beside their result."""
@@ -117,14 +125,35 @@ class _Course:
         perceived = [size * count if self.config.readout_hidden else 0.0 for count in voxels]
         joining = self.joined(0)
         if self.config.conditioning == "readout":
-            decoded = max(_passing(below, features, joining), _passing(features, features))
-            return max(decoded, _passing(features, perceived) + hidden, sum(perceived or features) + sum(voxels))
+            kept = self.kept_for_reading(1)
+            seen = [own + more for own, more in zip(features, kept, strict=True)]
+            if self.config.readout_levels > 1:
+                below = [0.0] * len(below)
+            decoded = sum(kept) + max(_passing(below, features, joining), _passing(features, features))
+            perceiving = _passing(seen, perceived, self.beneath()) + hidden
+            return max(decoded, perceiving, sum(perceived or features) + sum(voxels))
         moments = []
         for index, own in enumerate(features):
             later = sum(below[index + 1 :]) + sum(voxels[: index + 1])
             reading = own + perceived[index] + hidden
             moments.append(later + max(own + below[index] + joining[index], 2 * own, reading))
         return max(moments)
+
+    def beneath(self) -> list[float]:
+        """Of each volume, what the read-out makes of the rows it reads at once where it sees levels below the finest:
+        their part of its first layer, on each level's grid, and what comes out, of these rows and of those before.
+        """
+        width, size = self.config.readout_hidden, self.config.readout_size or self.config.channels[0]
+        made = []
+        for volume, (shape, _) in enumerate(self.levels[0]):
+            rows = rows_upsampled(shape, width, self.device)
+            total = (min(rows + 3, shape[0]) * width + 2 * rows * size) * shape[1] * shape[2]
+            for level in range(1, self.config.readout_levels):
+                below = self.levels[level][volume][0]
+                several = 1 if level + 1 == self.config.readout_levels else 2  # projected, and upsampled to here
+                total += several * width * min(rows // 2**level + 3, below[0]) * below[1] * below[2]
+            made.append(float(total) if self.config.readout_levels > 1 else 0.0)
+        return made
 
 
 def _passing(before: Sequence[float], after: Sequence[float], extra: Sequence[float] | None = None) -> float:

@@ -11,26 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from vp_model.gathering import gathered
-from vp_model.geometry import Placed, Shape, pool, upsample_to
+from vp_model.geometry import Placed, pool, upsample_to
 from vp_model.vision.config import VisionConfig
 from vp_model.vision.convolution import KERNEL, Convolution
-from vp_model.vision.fields import Stored, Upsampled, convolved, slabs, surrounded
-from vp_model.vision.interaction import Interaction, voxels_at_once
+from vp_model.vision.fields import Stored, Upsampled, convolved, surrounded
+from vp_model.vision.interaction import Interaction
 from vp_model.vision.normalisation import GroupNorm
+from vp_model.vision.readout import ReadOut, start_at_nothing
+from vp_model.vision.slabs import rows_upsampled, slabs
 
-FLOAT_BYTES = 4
-UPSAMPLED_BYTES = 1 << 22
-"""Of the level below, brought to the grid of the level above, that are in memory at once."""
-GPU_UPSAMPLED_BYTES = 1 << 28
-"""The same on a GPU: slabs that fill it, and are small beside a level whose upsampling would not fit well."""
-LEAST_ROWS = 8
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,19 +74,6 @@ class Up(nn.Module):
         return skip.with_features(functional.silu(total, inplace=True))
 
 
-def rows_upsampled(shape: Shape, channels: int, device: torch.device) -> int:
-    """Rows of a level's grid to which the level below is brought at once, where no gradient is wanted."""
-    limit = UPSAMPLED_BYTES if device.type == "cpu" else GPU_UPSAMPLED_BYTES
-    rows = max(limit // (FLOAT_BYTES * channels * shape[1] * shape[2]), LEAST_ROWS)
-    return min(rows, shape[0])
-
-
-def start_at_nothing(layer: nn.Module) -> None:
-    """Zero weights and bias: the residual that ends in this layer changes nothing until it learns to."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
-
-
 class Refinement(nn.Module):
     """Further convolutions of a level, each a residual that starts at nothing: a network can grow while it learns."""
 
@@ -104,73 +88,6 @@ class Refinement(nn.Module):
         for norm, convolution in zip(self.norms, self.convolutions, strict=True):
             x = x + functional.silu(convolution(norm(x)))
         return x
-
-
-class ReadOut(nn.Module):
-    """Finest features → logits: the paper's plain convolution, or features weighed by numbers made from φ."""
-
-    def __init__(self, channels: int, config: VisionConfig) -> None:
-        super().__init__()
-        size = config.readout_size or channels
-        self.plain = nn.Conv3d(size, 1, 1) if config.conditioning != "readout" else nn.Identity()
-        self.key = nn.Linear(config.condition_size, size + 1) if config.conditioning == "readout" else None
-        self.bend = None
-        if config.key_hidden:
-            self.bend = nn.Sequential(
-                nn.Linear(config.condition_size, config.key_hidden), nn.SiLU(), nn.Linear(config.key_hidden, size + 1)
-            )
-            start_at_nothing(self.bend[-1])
-        self.hidden = None
-        self.residual = not config.readout_size
-        self.width = config.readout_hidden + size
-        """Channels that it makes on its way."""
-        if config.readout_hidden:
-            self.hidden = nn.Sequential(
-                nn.Conv3d(channels, config.readout_hidden, 1), nn.SiLU(), nn.Conv3d(config.readout_hidden, size, 1)
-            )
-            if self.residual:
-                start_at_nothing(self.hidden[-1])
-
-    def forward(self, x: torch.Tensor, phi: torch.Tensor) -> torch.Tensor:
-        """(b, c, w, h, d) and one volume's φ (k, d) → logits (k, w, h, d), b being 1 or k."""
-        return self.weighed(self.perceived(x), phi)
-
-    def perceived(self, x: torch.Tensor) -> torch.Tensor:
-        """What the perceptron makes of each voxel's features, whatever φ: (b, c, w, h, d) → (b, size, w, h, d)."""
-        if self.hidden is None:
-            return x
-        tokens = x.movedim(1, -1)  # (b, w, h, d, c): no copy where channels come last in memory
-        if torch.is_grad_enabled():
-            return self._of_tokens(tokens).movedim(-1, 1)
-        # Few voxels at a time stay in the processor's cache.
-        flat = tokens.reshape(-1, tokens.shape[-1])
-        parts = (self._of_tokens(part) for part in flat.split(voxels_at_once(flat.device)))
-        return gathered(parts, len(flat), 0).unflatten(0, tokens.shape[:-1]).movedim(-1, 1)
-
-    def _of_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(…, c) → (…, size)."""
-        if self.hidden is None:
-            return tokens
-        inner = functional.silu(_each_voxel(self.hidden[0], tokens))
-        found = _each_voxel(self.hidden[2], inner)
-        return tokens + found if self.residual else found
-
-    def weighed(self, x: torch.Tensor, phi: torch.Tensor) -> torch.Tensor:
-        """Logits (k, w, h, d) of what was perceived (b, size, w, h, d), for one volume's φ (k, d)."""
-        if self.key is None:
-            found = _each_voxel(self.plain, x.movedim(1, -1)).squeeze(-1)
-            return found.expand(phi.shape[0], -1, -1, -1)
-        key = self.key(phi) if self.bend is None else self.key(phi) + self.bend(phi)
-        features = x.movedim(1, -1).reshape(-1, x.shape[1])
-        weighed: torch.Tensor = key[:, :-1] @ features.T + key[:, -1:]
-        return weighed.view(-1, *x.shape[-3:])
-
-
-def _each_voxel(convolution: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    """A convolution of kernel 1 on (…, c), as a matrix product: on a CPU a convolution is far slower."""
-    if not isinstance(convolution, nn.Conv3d):
-        raise TypeError("Only convolutions work on each voxel.")
-    return functional.linear(tokens, convolution.weight.flatten(1), convolution.bias)
 
 
 class VisionNetwork(nn.Module):
@@ -204,7 +121,7 @@ class VisionNetwork(nn.Module):
         )
         # Finest levels whose activations training computes again for the gradient instead of keeping them.
         self.recomputed_levels = 0
-        self.read_out = ReadOut(widths[0], config)
+        self.read_out = ReadOut(config)
         self.encoding = nn.Linear(widths[-1], config.encoding_size)
 
     def forward(self, volumes: Sequence[Placed], phi: torch.Tensor) -> list[torch.Tensor]:
@@ -230,14 +147,24 @@ class VisionNetwork(nn.Module):
         levels = self._encode([], list(volumes), None, stop)
         if self.config.conditioning != "readout":
             return Shared(tuple(levels), None)
-        decoded = self._decode([list(level) for level in levels], None)
-        return Shared(tuple(levels), [x.with_features(self.read_out.perceived(x.features)) for x in used_up(decoded)])
+        decoded = self._decoded([list(level) for level in levels])
+        return Shared(tuple(levels), [self.read_out.perceived(x) for x in used_up(decoded)])
 
-    def trunk(self, volumes: Sequence[Placed]) -> list[Placed]:
-        """Each volume's finest features, before the read-out, of a network whose φ enters there only."""
+    def trunk(self, volumes: Sequence[Placed]) -> list[list[Placed]]:
+        """What the read-out sees of each volume, finest level first, of a network whose φ enters there only."""
         if self.config.conditioning != "readout":
             raise ValueError("φ enters this network before its read-out.")
-        return self._decode(self._encode([], list(volumes), None, self.config.levels), None)
+        return self._decoded(self._encode([], list(volumes), None, self.config.levels))
+
+    def _decoded(self, levels: list[list[Placed]]) -> list[list[Placed]]:
+        """Of each volume, the decoder's levels that the read-out sees, finest first; uses up the encoder's."""
+        first = self.config.readout_levels - 1
+        x = self._decode(levels, None, first)
+        seen = [list(x)]
+        for level in range(first - 1, -1, -1):
+            x = self._run(self._up_level, level, x, levels.pop(), None)
+            seen.insert(0, list(x))
+        return [list(volume) for volume in zip(*seen, strict=True)]
 
     def finish(self, shared: Shared, phi: torch.Tensor) -> list[torch.Tensor]:
         """Logits (k, w, h, d) of each volume for φ (k, n, d)."""
@@ -253,7 +180,7 @@ class VisionNetwork(nn.Module):
         logits: list[torch.Tensor] = []
         while x:  # the finest level does not interact: one volume after the other
             finest = self._run(self._up_level, 0, [x.pop(0)], [levels[0].pop(0)], None)
-            logits.append(self.read_out(finest.pop().features, phi[:, len(logits)]))
+            logits.append(self.read_out([finest.pop()], phi[:, len(logits)]))
         return logits
 
     def encodings(self, shared: Shared, phi: torch.Tensor) -> torch.Tensor:
@@ -329,7 +256,7 @@ class VisionNetwork(nn.Module):
         return [placed.with_features(self.up_norm[level](placed.features)) for placed in used_up(x)]
 
 
-def used_up(volumes: list[Placed]) -> Iterator[Placed]:
+def used_up(volumes: list[T]) -> Iterator[T]:
     """One volume after the other; where no gradient is wanted, each is taken out of the list, so that its memory is
     free once it was used.
     """

@@ -34,14 +34,12 @@ from vp_model.vision.fields import (
     Stored,
     Told,
     Upsampled,
-    blocks,
     pooled_by,
-    slabs,
 )
 from vp_model.vision.interaction import Interaction
 from vp_model.vision.network import Refinement, Up, VisionNetwork
+from vp_model.vision.slabs import FLOAT_BYTES, blocks, slabs
 
-FLOAT_BYTES = 4
 ENCODER_SHARE = 1 / 8
 """Of the free memory, that an output of the encoder may take."""
 DECODER_SHARE = 0.95
@@ -138,14 +136,14 @@ class StreamedLook:
     Attributes:
         levels: outputs of the encoder's levels so far, finest first; each of n volumes.
         pooled: input of the first level that is missing.
-        decoded: the decoder's finest output, where φ enters in the read-out only.
+        decoded: of each volume, what the read-out sees, finest level first, where φ enters there only.
         memory: bounds what is kept while m goes on.
     """
 
     network: VisionNetwork
     levels: tuple[list[Field], ...]
     pooled: list[Field]
-    decoded: list[Field] | None
+    decoded: list[list[Field]] | None
     memory: Memory
 
     def logits(self, phi: torch.Tensor) -> list[torch.Tensor]:
@@ -155,13 +153,13 @@ class StreamedLook:
         if self.decoded is not None:
             return [walk.read(source, phi[:, index]) for index, source in enumerate(self.decoded)]
         levels = walk.encode(list(self.levels), self.pooled, phi)[0]
-        fields = walk.decode(levels, phi, last=1)
+        (fields,) = walk.decode(levels, phi, last=1)
         finest = [walk.upward(below, skip, 0) for below, skip in zip(fields, levels[0], strict=True)]
         norm = _a(nn.GroupNorm, self.network.up_norm[0])
         if read_out.hidden is None and isinstance(read_out.plain, nn.Conv3d):
             return [walk.read_linearly(source, norm, read_out.plain, len(phi)) for source in finest]
         return [
-            walk.read(walk.finish(source, norm, False, DECODER_SHARE)[0], phi[:, index])
+            walk.read([walk.finish(source, norm, False, DECODER_SHARE)[0]], phi[:, index])
             for index, source in enumerate(finest)
         ]
 
@@ -181,7 +179,10 @@ def look_streamed(network: VisionNetwork, volumes: Sequence[Placed], memory: Mem
     walk = Walk(network, memory)
     conditioning = network.config.conditioning
     levels, pooled = walk.encode([], walk.stored(volumes), None, 1 if conditioning == "all" else network.config.levels)
-    decoded = walk.decode(levels, None) if conditioning == "readout" else None
+    decoded = None
+    if conditioning == "readout":
+        seen = walk.decode(levels, None)
+        decoded = [list(volume) for volume in zip(*seen[::-1], strict=True)]
     return StreamedLook(network, tuple(levels), pooled, decoded, memory)
 
 
@@ -220,15 +221,23 @@ class Walk:
             inputs = [pooled for _, pooled in finished if pooled is not None]
         return done, inputs
 
-    def decode(self, levels: Sequence[list[Field]], phi: torch.Tensor | None, last: int = 0) -> list[Field]:
-        """The decoder from the deepest level to level `last`."""
-        return self.go_on(levels[-1], levels, phi, self.network.config.levels - 2, last)
+    def decode(self, levels: Sequence[list[Field]], phi: torch.Tensor | None, last: int = 0) -> list[list[Field]]:
+        """The decoder from the deepest level to level `last`: of its last levels those that the read-out may see,
+        coarsest first.
+        """
+        return self.go_on([levels[-1]], levels, phi, self.network.config.levels - 2, last)
 
     def go_on(
-        self, fields: list[Field], levels: Sequence[list[Field]], phi: torch.Tensor | None, first: int, last: int = 0
-    ) -> list[Field]:
-        """The decoder from level `first` to level `last`, from the fields of the level below."""
+        self,
+        done: list[list[Field]],
+        levels: Sequence[list[Field]],
+        phi: torch.Tensor | None,
+        first: int,
+        last: int = 0,
+    ) -> list[list[Field]]:
+        """The decoder from level `first` to level `last`, from the fields of the levels below."""
         network = self.network
+        fields = done[-1]
         for level in range(first, last - 1, -1):
             fields = [self.upward(below, skip, level) for below, skip in zip(fields, levels[level], strict=True)]
             if level > 0:
@@ -237,7 +246,8 @@ class Walk:
                 fields = self.interacted(fields, _a(Interaction, network.up_interaction[str(level)]), phi)
             norm = _a(nn.GroupNorm, network.up_norm[level])
             fields = [self.finish(source, norm, False, DECODER_SHARE)[0] for source in fields]
-        return fields
+            done = [*done, fields][-network.config.readout_levels :]
+        return done
 
     def upward(self, below: Field, skip: Field, level: int) -> Field:
         up = _a(Up, self.network.up[level])
@@ -325,12 +335,15 @@ class Walk:
         ]
         return torch.stack(parts).amax(dim=0)
 
-    def read(self, source: Field, phi: torch.Tensor) -> torch.Tensor:
-        """The read-out, for one volume's φ (k, d)."""
-        read_out = self.network.read_out
-        logits = torch.empty((len(phi), *source.shape), device=phi.device)
-        for low, high in slabs(source.shape, self.memory.rows(source.shape, source.channels + read_out.width)):
-            logits[:, low[0] : high[0]] = read_out(source.box(low, high), phi)
+    def read(self, decoded: Sequence[Field], phi: torch.Tensor) -> torch.Tensor:
+        """The read-out of one volume's levels, finest first, for its φ (k, d)."""
+        read_out, finest = self.network.read_out, decoded[0]
+        below = read_out.beneath(decoded)
+        width = finest.channels + read_out.width + (below.channels if below is not None else 0)
+        logits = torch.empty((len(phi), *finest.shape), device=phi.device)
+        for low, high in slabs(finest.shape, self.memory.rows(finest.shape, width)):
+            under = None if below is None else below.box(low, high)
+            logits[:, low[0] : high[0]] = read_out.read(finest.box(low, high), under, phi)
         return logits
 
     def read_linearly(self, source: Field, norm: nn.GroupNorm, plain: nn.Conv3d, count: int) -> torch.Tensor:

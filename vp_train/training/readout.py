@@ -6,12 +6,13 @@ the read-out many regions in minutes. What the trunk does not tell apart stays a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch.nn import functional
 
+from vp_model.geometry import Placed, upsample_to
 from vp_model.vision.network import VisionNetwork
 from vp_train.datasets.maps import Subject
 from vp_train.datasets.parcels import load_parcels
@@ -47,8 +48,8 @@ class ReadoutRecipe:
 
 @dataclass(frozen=True, eq=False)
 class KeptVoxels:
-    """Of one image: features (v, c) before the read-out, shares (t, v) of the targets, and how many voxels of the image
-    each stands for (v,).
+    """Of one image: features (v, c) of the levels that the read-out sees, finest first, shares (t, v) of the targets,
+    and how many voxels of the image each stands for (v,).
     """
 
     features: torch.Tensor
@@ -79,7 +80,7 @@ def keep_voxels(
     for number in range(readout.images):
         example = draw_example(subjects, whole, number, lesions)
         (image,) = example.images
-        shared = network.trunk([image.placed])[0].features[0].flatten(1)
+        (decoded,) = network.trunk([image.placed])
         targets = image.targets.flatten(1)
         chance = Chance.seeded(readout.seed + number)
         weight = torch.full((targets.shape[1],), ANYWHERE / targets.shape[1])
@@ -89,7 +90,7 @@ def keep_voxels(
         chosen = torch.multinomial(weight, count, replacement=True, generator=chance.generator)
         kept.append(
             KeptVoxels(
-                shared[:, chosen].T.to(torch.float16),
+                torch.cat([features[:, chosen] for features in _on_the_finest_grid(decoded)]).T.to(torch.float16),
                 (targets[:, chosen] * 255).round().to(torch.uint8),
                 (1.0 / (weight[chosen] * count)).to(torch.float32),
             )
@@ -97,6 +98,14 @@ def keep_voxels(
         if number % 20 == 19:
             say(f"{number + 1} of {readout.images} images")
     return kept
+
+
+def _on_the_finest_grid(decoded: Sequence[Placed]) -> Iterator[torch.Tensor]:
+    """Each level's features (c, v), finest level first, brought up level by level."""
+    for level, placed in enumerate(decoded):
+        for above in decoded[level - 1 :: -1] if level else ():
+            placed = above.with_features(upsample_to(placed, above.shape, above.world))
+        yield placed.features[0].flatten(1)
 
 
 def learn_readout(
@@ -124,8 +133,7 @@ def learn_readout(
     for step in range(readout.steps):
         chance = Chance.seeded(readout.seed * 1_000_003 + step)
         voxels = kept[chance.integer(len(kept))].some(readout.at_once, chance)
-        features = voxels.features.float().T[None, :, :, None, None]
-        logits = part(features, phi).flatten(1)
+        logits = part.of_voxels(voxels.features.float(), phi)
         loss, dice = sampled_loss(logits, voxels.shares.float() / 255, voxels.weights, readout.voxelwise, importance)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors.torch import load_file
 
 from vp_model.vision.config import preset
 from vp_model.vision.network import VisionNetwork
 from vp_model.vision.weights import FILE as VISION_FILE
-from vp_model.vision.weights import load_vision, save_vision
+from vp_model.vision.weights import save_vision
 from vp_train.datasets.maps import load_subjects, split, with_parcels
 from vp_train.synthesis.lesions.anatomy import load_anatomies
 from vp_train.training.condition import ConditionTable, read_table, save_conditions
@@ -21,6 +21,8 @@ from vp_train.training.readout import ReadoutRecipe, keep_voxels, learn_readout
 from vp_train.training.recipe import Recipe, Scale
 from vp_train.training.vision import TABLE_FILE
 
+GROWING = ("read_out.bend.", "read_out.below.")
+"""Parts that start at nothing: a network without them is the same as one with them that has not learned yet."""
 SPACINGS = {1.0: 0.5, 0.857: 0.15, 1.143: 0.25, 1.429: 0.1}
 """Spacings of the images, relative to the working spacing, and how often each is drawn."""
 
@@ -42,7 +44,7 @@ def train_readout(
         recipe: with which the network was trained.
         data: folder of label maps, `synthseg_*_seg.nii.gz`.
         trained: folder with `vision.safetensors` and `condition_table.safetensors`; a read-out that is linear in φ
-            becomes one that is not, if the recipe's preset has it so.
+            becomes one that is not, and one that sees fewer levels sees more, if the recipe's preset has it so.
         lesions: whether the exported table keeps the recipe's pathologies.
     """
     if threads is not None:
@@ -65,14 +67,21 @@ def train_readout(
 
 
 def _grown(recipe: Recipe, trained: Path) -> VisionNetwork:
-    """The export's network in the recipe's preset, whose read-out may bend what the export's does not."""
-    config = preset(recipe.preset)
-    with safe_open(trained / VISION_FILE, framework="pt") as file:
-        bent = any(name.startswith("read_out.bend.") for name in file.keys())  # noqa: SIM118 - no mapping
-    network = VisionNetwork(config)
-    known = load_vision(config if bent else replace(config, key_hidden=0), trained)
-    network.load_state_dict(known.state_dict(), strict=bent or not config.key_hidden)
-    return network.eval()
+    """The export's network in the recipe's preset, whose read-out may bend what the export's does not, and see more
+    levels of the decoder.
+
+    Raises:
+        ValueError: the export does not fit the preset.
+    """
+    network = VisionNetwork(preset(recipe.preset))
+    weights = {name: value.to(torch.float32) for name, value in load_file(trained / VISION_FILE).items()}
+    try:
+        missing, unexpected = network.load_state_dict(weights, strict=False)
+    except RuntimeError as error:  # of other shapes
+        raise ValueError(f"{VISION_FILE} in {trained.name} does not fit the preset {recipe.preset}.") from error
+    if unexpected or any(not name.startswith(GROWING) for name in missing):
+        raise ValueError(f"{VISION_FILE} in {trained.name} does not fit the preset {recipe.preset}.")
+    return network.eval().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
 
 
 def _without(table: ConditionTable, names: tuple[str, ...]) -> ConditionTable:
