@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 import nibabel
 import numpy as np
 import torch
+from nibabel.analyze import AnalyzeHeader
 from nibabel.arrayproxy import ArrayProxy
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from vp_model.geometry import Shape, spacing
@@ -19,6 +22,8 @@ from vp_model.geometry import Shape, spacing
 _WORLD_KEY = "voxel_to_ras_mm"
 _COMMENT = 6
 """Code of a comment among NIfTI's header extensions."""
+_MILLIMETRES = {1: 1000.0, 3: 0.001}
+"""NIfTI's codes of metres and micrometres: how many millimetres one is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,14 +77,17 @@ class Volume:
 
 
 def read_nifti(path: Path, kind: str = "unknown", visit: date | None = None, session: int = 0) -> Volume:
-    """A 3D NIfTI file as a Volume; NIfTI's world is RAS mm already.
+    """A 3D NIfTI file as a Volume; NIfTI's world is RAS already, and in mm unless its header names another unit.
 
-    Values that are no finite numbers become 0 or the type's extremes, as `numpy.nan_to_num` has them at 0.
+    Values that are no finite numbers become 0.
 
     Raises:
-        ValueError: the file holds more than one volume.
+        ValueError: see `read_voxels`; or the values are no single real numbers.
     """
     stored, world = read_voxels(path)
+    if stored.dtype.names or stored.dtype.kind not in "biuf":
+        held = "colours" if stored.dtype.names else "complex numbers"
+        raise ValueError(f"{path.name} holds {held}: m reads one real number for each voxel.")
     voxels = stored.astype(np.float32)
     if not np.isfinite(voxels).all():
         voxels = np.nan_to_num(voxels, nan=0.0, posinf=0.0, neginf=0.0)
@@ -92,10 +100,25 @@ def read_voxels(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
     What `write_nifti` wrote comes back as it was, bit by bit: voxels, type and matrix.
 
     Raises:
-        ValueError: the file holds more than one volume.
+        ValueError: the file is no image, is cut off or broken, holds more than one volume, or does not say how it lies
+            in the patient, so that left could not be told from right.
     """
+    try:
+        return _read(path)
+    except (nibabel.filebasedimages.ImageFileError, HeaderDataError, OverflowError, zlib.error, EOFError) as error:
+        raise ValueError(f"{path.name} is no image that can be read: {error}") from error
+
+
+def _read(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
     image = nibabel.load(path)
     header = image.header
+    # Analyze 7.5, from which NIfTI comes, has no place for a matrix.
+    placed = not isinstance(header, AnalyzeHeader) or isinstance(header, nibabel.Nifti1Header)
+    if not placed or (isinstance(header, nibabel.Nifti1Header) and not (header["sform_code"] or header["qform_code"])):
+        raise ValueError(
+            f"{path.name} does not say how it lies in the patient (it has neither an sform nor a qform), so that left "
+            "cannot be told from right: give it one."
+        )
     proxy: Any = image.dataobj  # type: ignore[attr-defined]
     unscaled = isinstance(proxy, ArrayProxy) and (proxy.slope, proxy.inter) == (1.0, 0.0)
     voxels = np.asarray(proxy.get_unscaled() if unscaled else proxy)
@@ -106,7 +129,8 @@ def read_voxels(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
             f"Expected one 3D image in {path.name}, found an array of shape {voxels.shape}: split it first."
         )
     voxels = voxels.astype(voxels.dtype.newbyteorder("="), copy=False)
-    return voxels, _exact_world(header, np.asarray(image.affine, dtype=np.float64))  # type: ignore[attr-defined]
+    world = _exact_world(header, np.asarray(image.affine, dtype=np.float64))  # type: ignore[attr-defined]
+    return voxels, _in_millimetres(header, world)
 
 
 def write_nifti(path: Path, voxels: NDArray[np.generic], world: NDArray[np.float64]) -> None:
@@ -128,6 +152,13 @@ def write_nifti(path: Path, voxels: NDArray[np.generic], world: NDArray[np.float
     text = json.dumps({_WORLD_KEY: world.tolist()})
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", text.encode()))
     nibabel.save(image, path)
+
+
+def _in_millimetres(header: Any, world: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The matrix, whichever unit of length the header names; most name millimetres, and many name none."""
+    unit = int(header["xyzt_units"]) & 7 if isinstance(header, nibabel.Nifti1Header) else 0
+    factor = _MILLIMETRES.get(unit, 1.0)
+    return world if factor == 1.0 else np.diag([factor, factor, factor, 1.0]) @ world
 
 
 def _exact_world(header: Any, affine: NDArray[np.float64]) -> NDArray[np.float64]:

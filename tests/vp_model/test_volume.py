@@ -89,3 +89,52 @@ def test_world_matrix_that_leads_nowhere_is_refused(world: np.ndarray) -> None:
 def test_empty_image_is_refused() -> None:
     with pytest.raises(ValueError, match="empty"):
         Volume(torch.zeros(1, 0, 2, 2), np.eye(4))
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("meter", 1e-3), ("micron", 1e3), ("mm", 1.0), ("unknown", 1.0)])
+def test_matrices_in_other_units_of_length_are_read_in_millimetres(tmp_path: Path, unit: str, factor: float) -> None:
+    world = np.diag([1.5, 2.0, 3.0, 1.0])
+    world[:3, 3] = (-4, 5, 6)
+    image = nibabel.Nifti1Image(np.zeros((2, 3, 4), np.float32), np.diag([factor, factor, factor, 1.0]) @ world)
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, tmp_path / "a.nii")
+    np.testing.assert_allclose(read_nifti(tmp_path / "a.nii").world, world, rtol=1e-6)
+
+
+def test_a_file_that_does_not_tell_left_from_right_is_refused(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "a.nii", np.zeros((2, 3, 4), np.float32), np.eye(4))
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[252:256] = bytes(4)  # qform_code and sform_code
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(ValueError, match="left cannot be told from right"):
+        read_nifti(tmp_path / "a.nii")
+    nibabel.save(nibabel.AnalyzeImage(np.zeros((2, 3, 4), np.float32), np.eye(4)), tmp_path / "b.img")
+    with pytest.raises(ValueError, match="left cannot be told from right"):
+        read_nifti(tmp_path / "b.img")
+
+
+@pytest.mark.parametrize(
+    ("voxels", "said"),
+    [
+        (np.zeros((2, 3, 4), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")]), "colours"),
+        (np.zeros((2, 3, 4), dtype=np.complex64), "complex numbers"),
+    ],
+)
+def test_voxels_of_several_numbers_are_refused(tmp_path: Path, voxels: np.ndarray, said: str) -> None:
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(ValueError, match=said):
+        read_nifti(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "cut off", "cut off, compressed", "negative size", "size too large"])
+def test_a_broken_file_is_refused_as_such(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / ("a.nii.gz" if "compressed" in kind else "a.nii")
+    write_nifti(path, np.random.default_rng(0).random((8, 9, 10)).astype(np.float32), np.eye(4))
+    content = bytearray(path.read_bytes())
+    if "size" in kind:
+        content[42:44] = (-3 if "negative" in kind else 3000).to_bytes(2, "little", signed=True)
+    path.write_bytes(
+        {"empty": b"", "text": b"no image"}.get(kind, content[: len(content) // 2 if "cut" in kind else None])
+    )
+    with pytest.raises((ValueError, OSError)):
+        read_nifti(path)
