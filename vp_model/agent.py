@@ -12,6 +12,7 @@ from llguidance import LLTokenizer
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from vp_model.arrangement import Arranged, arranged
 from vp_model.checkpoint import (
     CONDITIONS_FILE,
     TOKENIZER_FILE,
@@ -33,7 +34,8 @@ from vp_model.outcome import InputVolume, ModelIdentity, Outcome, Side, Status, 
 from vp_model.program.environment import ProgramEnvironment, Target, initial_known, region_targets
 from vp_model.program.errors import ProgramError
 from vp_model.program.inspection import Inspection, inspect_program
-from vp_model.program.refusals import NOT_UNDERSTOOD, can_find, refusal
+from vp_model.program.possible import can_find
+from vp_model.program.refusals import NOT_UNDERSTOOD, refusal
 from vp_model.program.results import build_outcome
 from vp_model.vision.config import config_from_dict
 from vp_model.vision.device import find_device
@@ -47,6 +49,7 @@ from vp_model.vision.weights import load_vision
 from vp_model.volume import Volume
 
 MAXIMUM_STEPS = 8
+NOTHING_TO_SEE = "There is nothing to see: all voxels of an image have one value."
 Progress = Callable[[str], None]
 
 
@@ -139,7 +142,7 @@ class Agent:
             code = self.write(prompt, volumes, Held(prompt, volumes, self._names)).code
             inspection = inspect_program(code, known, self._targets)
         except (DecodingError, ProgramError) as error:
-            return Plan("refused", refusal(NOT_UNDERSTOOD, volumes, self._names, str(error)), "", (), "")
+            return Plan("refused", refusal(NOT_UNDERSTOOD, volumes, self._names, str(error), prompt), "", (), "")
         reason = self._refusal(prompt, volumes, inspection)
         status: Status = "refused" if reason else "answered"
         return Plan(status, reason, inspection.task, inspection.structures, code)
@@ -158,7 +161,14 @@ class Agent:
         return writer.write(initial_known(volumes, self._targets), wanted_regions(prompt, self._names), held)
 
     def sight(self, volumes: Sequence[Volume]) -> Sight:
-        """m on a set of volumes, for several prompts about them: what does not depend on φ is computed once."""
+        """m on a set of volumes, for several prompts about them: what does not depend on φ is computed once.
+
+        Raises:
+            ValueError: the volumes are no set that a prompt can be about (see `arrangement.arranged`).
+        """
+        return self._sight(arranged(volumes).volumes)
+
+    def _sight(self, volumes: Sequence[Volume]) -> Sight:
         cache = FeatureCache(memory_bytes=self._memory_bytes, precision=self._precision)
         conditions, refining = self._conditions, self.checkpoint.refining
         views = MirroredViews(conditions) if self.checkpoint.mirrored and conditions is not None else None
@@ -179,7 +189,9 @@ class Agent:
         progress: Progress | None = None,
         sight: Sight | None = None,
     ) -> Outcome:
-        """Answers a prompt on volumes named `v1`, `v2`, … in order of session.
+        """Answers a prompt on volumes that lie in one frame of reference (`asking.ask` lays others there first).
+
+        Their order and their names are free; the outcome speaks of them by their own names (see `arrangement`).
 
         Args:
             sight: of these volumes, where an earlier prompt about them left one.
@@ -187,13 +199,25 @@ class Agent:
         Returns:
             The outcome: answered, refused with a reason, or failed with the program's mistake. Failures of the machine
             (memory) are raised.
+
+        Raises:
+            ValueError: the volumes are no set that a prompt can be about (see `arrangement.arranged`).
         """
+        found = arranged(volumes)
+        return found.returned(self.answer(prompt, found, progress, sight))
+
+    def answer(
+        self, prompt: str, found: Arranged, progress: Progress | None = None, sight: Sight | None = None
+    ) -> Outcome:
+        """As `run`, on volumes that are arranged, of which the outcome speaks by the names that programs use."""
         say: Progress = progress or (lambda _: None)
-        inputs = tuple(as_input(volume) for volume in volumes)
+        inputs, notes = found.inputs, (*found.notes, *found.apart)
+        if found.blank:
+            return Outcome("refused", Transcript(prompt, inputs), self.identity, NOTHING_TO_SEE, warnings=notes)
         environment = ProgramEnvironment(
             inputs,
-            {volume.name: Image(volume.voxels, volume.world) for volume in volumes},
-            sight or self.sight(volumes),
+            {volume.name: Image(volume.voxels, volume.world) for volume in found.volumes},
+            sight or self._sight(found.volumes),
             self._targets,
             experimental=[(item.name, item.side) for item in self.checkpoint.structures if item.experimental],
         )
@@ -202,6 +226,12 @@ class Agent:
         wanted, held = wanted_regions(prompt, self._names), Held(prompt, inputs, self._names)
         encodings: tuple[NDArray[np.float32], ...] = ()
         steps: list[Step] = []
+
+        def ended(status: Status | None = None, reason: str = "") -> Outcome:
+            return build_outcome(
+                environment, prompt, steps, self.identity, status=status, reason=reason, warnings=notes
+            )
+
         for number in range(1, MAXIMUM_STEPS + 1):
             say(f"writing step {number}")
             try:
@@ -209,20 +239,19 @@ class Agent:
                 written = writer.write(environment.known, wanted, held)
                 inspection = inspect_program(written.code, environment.known, self._targets)
             except (DecodingError, ProgramError) as error:
-                reason = refusal(NOT_UNDERSTOOD, inputs, self._names, str(error))
-                return build_outcome(environment, prompt, steps, self.identity, status="refused", reason=reason)
+                return ended("refused", refusal(NOT_UNDERSTOOD, inputs, self._names, str(error), prompt))
             reason = self._refusal(prompt, inputs, inspection, environment.findings.task)
             if reason:
-                steps.append(Step(written.code))
-                return self._refused(environment, prompt, steps, inspection, reason)
+                transcript = Transcript(prompt, inputs, (*steps, Step(written.code)))
+                found_out = inspection.task, inspection.structures
+                return Outcome("refused", transcript, self.identity, reason, *found_out, warnings=notes)
             say(f"running step {number}")
             result = environment.step(written.code, written.modulations)
             steps.append(Step(written.code, result.output, result.error))
             if result.error or result.refused or written.final:
-                return build_outcome(environment, prompt, steps, self.identity)
+                return ended()
             state, encodings = feedback_text(result.output), result.encodings
-        reason = f"The program did not end within {MAXIMUM_STEPS} steps."
-        return build_outcome(environment, prompt, steps, self.identity, status="failed", reason=reason)
+        return ended("failed", f"The program did not end within {MAXIMUM_STEPS} steps.")
 
     def _writer(self) -> Writer:
         return Writer(self._language, self._tokenizer, self._constraint)
@@ -234,17 +263,11 @@ class Agent:
             task: what earlier steps named: a later step need not say it again.
         """
         if inspection.refusal:
-            return refusal(inspection.refusal, volumes, self._names)
+            return refusal(inspection.refusal, volumes, self._names, prompt=prompt)
         if not inspection.task and not task:
-            return refusal(NOT_UNDERSTOOD, volumes, self._names)
+            return refusal(NOT_UNDERSTOOD, volumes, self._names, prompt=prompt)
         problem = ungrounded(prompt, inspection.structures, load_ontology(), self._names, inspection.shown)
-        return f"{problem} {can_find(self._names)}" if problem else ""
-
-    def _refused(
-        self, environment: ProgramEnvironment, prompt: str, steps: Sequence[Step], inspection: Inspection, reason: str
-    ) -> Outcome:
-        transcript = Transcript(prompt, tuple(environment.state.volumes.values()), tuple(steps))
-        return Outcome("refused", transcript, self.identity, reason, inspection.task, inspection.structures)
+        return f"{problem} {can_find(self._names, prompt)}" if problem else ""
 
 
 def _conditions(checkpoint: Checkpoint) -> Mapping[str, torch.Tensor] | None:
@@ -252,13 +275,3 @@ def _conditions(checkpoint: Checkpoint) -> Mapping[str, torch.Tensor] | None:
     if not checkpoint.mirrored and checkpoint.refining is None:
         return None
     return load_conditions(checkpoint.folder / CONDITIONS_FILE)
-
-
-def as_input(volume: Volume) -> InputVolume:
-    """What α is told about a volume."""
-    return InputVolume(
-        name=volume.name,
-        kind=volume.kind,
-        visit=volume.visit.isoformat() if volume.visit else "",
-        session=volume.session,
-    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from vp_model.imaging.alignment import Origin
     from vp_model.outcome import InputVolume, Outcome
     from vp_model.volume import Volume
 
@@ -62,11 +61,16 @@ def run(
             _stop(f"{path} is no file.", WRONG_USE)
     if precision not in ("float32", "bfloat16"):
         _stop(f"--precision: {precision!r} is not one of float32, bfloat16.", WRONG_USE)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _stop(f"--out: {out} cannot be made: {error.strerror}.", WRONG_USE)
     from vp_model.agent import Agent
+    from vp_model.asking import ask
     from vp_model.checkpoint import CheckpointError
-    from vp_model.imaging.alignment import Settings, align, bring_back
     from vp_model.ontology import color_of
     from vp_model.program.narration import readable
+    from vp_model.program.possible import in_full
     from vp_model.rendering import render_overlay
     from vp_model.volume import read_nifti, write_nifti
 
@@ -82,15 +86,13 @@ def run(
             _stop(f"{images[index]} cannot be read as a 3-D NIfTI image: {error}", WRONG_USE)
         volumes.append(volume.named(f"v{number}"))
         files[f"v{number}"] = images[index]
-    settings = Settings(within_sessions=register, across_sessions=register)
     try:
         agent = Agent.load(checkpoint, device, precision="bfloat16" if precision == "bfloat16" else "float32")
-        aligned = align(volumes, _origins(volumes), settings)
-        outcome = bring_back(agent.run(prompt, aligned.volumes), volumes, aligned)
     except CheckpointError as error:
         _stop(str(error), FAILED)
-    out.mkdir(parents=True, exist_ok=True)
+    outcome = ask(agent, prompt, volumes, register)
     summary = _written(outcome, files, out, write_nifti)
+    summary["reason"] = in_full(outcome.reason, agent.checkpoint.served)
     (out / "outcome.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     for volume in volumes:
         drawn = [
@@ -99,6 +101,8 @@ def run(
         if drawn:
             name = "overlay.png" if len(volumes) == 1 else f"overlay-{volume.name}.png"
             render_overlay(volume.voxels, volume.world, drawn, out / name)
+    if not as_json:
+        summary["reason"] = outcome.reason
     _say(summary, as_json, readable(outcome.transcript).splitlines() if outcome.transcript.steps else [])
     raise typer.Exit({"answered": 0, "refused": REFUSED, "failed": FAILED}[outcome.status])
 
@@ -116,12 +120,16 @@ def plan(
     from vp_model.agent import Agent
     from vp_model.checkpoint import CheckpointError
     from vp_model.program.narration import narrate
+    from vp_model.program.possible import in_full
 
     volumes = _described(inputs)
     try:
-        planned = Agent.load(checkpoint).plan(prompt, volumes)
+        agent = Agent.load(checkpoint)
     except CheckpointError as error:
         _stop(str(error), FAILED)
+    planned = agent.plan(prompt, volumes)
+    if as_json:
+        planned = replace(planned, reason=in_full(planned.reason, agent.checkpoint.served))
     structures = [{"name": name, "side": side} for name, side in planned.structures]
     words = narrate(planned.program, volumes) if planned.program else []
     _say({**asdict(planned), "structures": structures}, as_json, words)
@@ -145,6 +153,9 @@ def show(checkpoint: CheckpointOption = None, as_json: JsonOption = False) -> No
     for structure in opened.structures:
         dice = "not measured" if structure.dice is None else f"Dice {structure.dice:.2f}"
         print(f"  {structure.region:36} {dice}{'   experimental' if structure.experimental else ''}")
+    together = sorted(opened.served - {structure.name for structure in opened.structures})
+    if together:
+        print(f"\nPut together from these: {', '.join(together)}.")
     print(f"\n{opened.card}")
 
 
@@ -180,13 +191,6 @@ def _described(inputs: list[tuple[date | None, str]]) -> list[InputVolume]:
         InputVolume(f"v{number}", kind, visit.isoformat() if visit else "", sessions.index(visit or date.min))
         for number, (visit, kind) in enumerate(ordered, 1)
     ]
-
-
-def _origins(volumes: list[Volume]) -> dict[str, Origin]:
-    """A NIfTI file names no frame of reference: images of one date are taken to share the scanner's, and checked."""
-    from vp_model.imaging.alignment import Origin
-
-    return {volume.name: Origin(volume.kind.removesuffix("+C"), f"session {volume.session}") for volume in volumes}
 
 
 def _written(outcome: Outcome, files: dict[str, Path], out: Path, write_nifti: Any) -> dict[str, Any]:
@@ -244,6 +248,8 @@ def _say(summary: dict[str, Any], as_json: bool, words: list[str]) -> None:
         print(f"  {item['label']:32} {item['name']:24} {item['value']:.4g} {item['unit']} {item['visit']}{mark}")
     for text in summary.get("texts", ()):
         print(f"  {text['text']}")
+    for warning in summary.get("warnings", ()):
+        print(f"  Note: {warning}")
 
 
 def _stop(message: str, code: int) -> Any:

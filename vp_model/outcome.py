@@ -142,11 +142,13 @@ class InputVolume:
     """What α was told about a volume."""
 
     name: str
-    """The variable's name in the program, and the volume's name everywhere in the outcome."""
+    """The variable's name in the program, and the volume's name everywhere in the outcome unless `given` is another."""
     kind: str
     """Sequence type: `T1`, `T2`, `FLAIR`, `CT`… or `unknown`."""
     visit: str
     session: int
+    given: str = ""
+    """The name that it came with, where programs know it by another; masks and measurements name that one."""
 
 
 @dataclass(frozen=True)

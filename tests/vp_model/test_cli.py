@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from typer.testing import CliRunner
 
 from tests.vp_model.test_imaging_registration import displaced, phantom
 from vp_model.agent import Agent
+from vp_model.arrangement import Arranged
 from vp_model.cli import KINDS, app
 from vp_model.language import reading
 from vp_model.outcome import InputVolume, Mask, Outcome, Transcript
 from vp_model.program.vocabulary import TASKS
-from vp_model.volume import Volume, read_nifti, write_nifti
+from vp_model.volume import read_nifti, write_nifti
 
 DATES = "2024-03-01,2025-03-04"
 TABLE_1 = {
@@ -140,7 +141,8 @@ def test_two_sessions_are_laid_on_each_other_unless_it_is_switched_off(
         write_nifti(tmp_path / f"{name}.nii.gz", image.voxels, image.world)
     worlds = []
 
-    def look(prompt: str, volumes: Sequence[Volume]) -> Outcome:
+    def look(prompt: str, found: Arranged, progress: object) -> Outcome:
+        volumes = found.volumes
         worlds.extend(volume.world for volume in volumes)
         box = np.zeros(volumes[0].shape, dtype=np.bool_)
         box[4:9, 4:9, 4:9] = True
@@ -148,7 +150,7 @@ def test_two_sessions_are_laid_on_each_other_unless_it_is_switched_off(
         transcript = Transcript(prompt, (InputVolume("v1", "T1", "2024-03-01", 0),))
         return Outcome("answered", transcript, loaded_once.identity, masks=(mask,))
 
-    monkeypatch.setattr(loaded_once, "run", look)
+    monkeypatch.setattr(loaded_once, "answer", look)
     done = CliRunner().invoke(
         app,
         [

@@ -183,16 +183,20 @@ def ratio(state: State, first: Quantity, second: Quantity) -> Quantity:
 
 
 def per_year(state: State, change: Quantity) -> Quantity:
-    """A change divided by the years between the first and the last of its sessions."""
+    """A change divided by the years between the first and the last of its sessions, where their dates are known."""
     unit = f"{change.unit}/a" if change.unit != NO_UNIT else "/a"
     if change.missing:
         return replace(change, unit=unit)
     dates = [when.date for when in change.source.visits]
-    if len(dates) < 2 or not all(dates):
-        raise ProgramError("per_year needs a change between two sessions with known dates.")
+    if len(dates) < 2:
+        raise ProgramError("per_year needs a change between two sessions.")
+    if not all(dates):
+        return replace(
+            change, value=float("nan"), unit=unit, points=(), missing="the dates of the sessions are not known"
+        )
     days = (date.fromisoformat(dates[-1]) - date.fromisoformat(dates[0])).days
     if days <= 0:
-        raise ProgramError("per_year needs two different dates.")
+        return replace(change, value=float("nan"), unit=unit, points=(), missing="the sessions are of one day")
     return replace(change, value=change.value / (days / DAYS_PER_YEAR), unit=unit)
 
 

@@ -87,7 +87,7 @@ def readable(transcript: Transcript) -> str:
 
 
 def _about(volume: InputVolume) -> str:
-    return ", ".join(part for part in (volume.kind, volume.visit) if part)
+    return ", ".join(part for part in (volume.given, volume.kind, volume.visit) if part)
 
 
 def _statement(node: ast.stmt, known: dict[str, str], indent: str, lines: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from vp_model.outcome import InputVolume
+from vp_model.program.possible import can_find
 from vp_model.program.vocabulary import REFUSALS, TASKS
 
 UNKNOWN_STRUCTURE = "unknown structure"
@@ -13,7 +14,9 @@ MISSING_IMAGE = "missing image"
 NOT_UNDERSTOOD = "not understood"
 
 
-def refusal(reason: str, volumes: Sequence[InputVolume], structures: Collection[str], detail: str = "") -> str:
+def refusal(
+    reason: str, volumes: Sequence[InputVolume], structures: Collection[str], detail: str = "", prompt: str = ""
+) -> str:
     """The words of a reason to refuse, followed by what is possible.
 
     Args:
@@ -21,19 +24,16 @@ def refusal(reason: str, volumes: Sequence[InputVolume], structures: Collection[
         volumes: what the program was given.
         structures: names of what the weights can find, without sides.
         detail: what went wrong with this prompt, for brackets.
+        prompt: what was asked; the names nearest to it come first.
     """
     words = REFUSALS[reason] + (f" ({detail})" if detail else "")
     if reason == UNKNOWN_STRUCTURE:
-        return f"{words} {can_find(structures)}"
+        return f"{words} {can_find(structures, prompt)}"
     if reason == MISSING_SESSION:
         return f"{words} {_given(volumes)} A comparison over time needs two sessions, with their dates."
     if reason == MISSING_IMAGE:
         return f"{words} {_given(volumes)}"
-    return f"{words} It can do these: {', '.join(TASKS)}. {can_find(structures)}"
-
-
-def can_find(structures: Collection[str]) -> str:
-    return f"It can find: {', '.join(sorted(structures))}."
+    return f"{words} It can do these: {', '.join(TASKS)}. {can_find(structures, prompt)}"
 
 
 def _given(volumes: Sequence[InputVolume]) -> str:
