@@ -149,6 +149,8 @@ def test_what_the_prompt_does_not_name_is_refused(prompt: str, structure: str, s
         ("brainstem, hippocampus or pancreas", "pancreas"),
         ("how many white matter lesions are in the brainstem", "within the brainstem"),
         ("white matter lesions located in the left hippocampus", "within the hippocampus"),
+        ("volume of the anterior hippocampus and the brainstem", "anterior hippocampus"),
+        ("occipital hippocampus volume", "occipital hippocampus"),
     ],
 )
 def test_what_cannot_be_found_or_selected_is_refused_beside_what_can(prompt: str, said: str) -> None:

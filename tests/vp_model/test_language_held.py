@@ -397,3 +397,64 @@ def test_a_first_line_that_contradicts_the_prompt_becomes_the_next_best_one(prom
     written = agent.write(prompt, volumes, held).code
     assert written.startswith(('task("', 'refuse("')) and not written.startswith(line)
     assert written.startswith('task("') or line.startswith("task")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "line", "agrees"),
+    [
+        ("cephalocaudal length of the brainstem", 'x = extent(roi, "superior-inferior")', True),
+        ("cephalocaudal length of the brainstem", 'x = extent(roi, "anterior-posterior")', False),
+        ("length of the left/right putamen", 'x = extent(roi, "superior-inferior")', True),
+        ("the biggest plaque's longest axis", "roi = largest(roi_all)", True),
+        ("the longest axis of the plaques", "roi = largest(roi_all)", False),
+        ("plaques larger than 50 mm3", 'roi_all = segment("white matter lesion", v1<MOD>)', True),
+        ("volume of the plaques", 'roi_all = segment("white matter lesion", v1<MOD>)', False),
+        ("volume of the putamen on the latest scan", "when = latest(roi)", True),
+        ("volume of the putamen on the present study", "when = latest(roi)", False),
+    ],
+)
+def test_what_a_line_chooses_was_spoken_of(prompt: str, line: str, agrees: bool) -> None:
+    assert held(prompt).agrees(line, ['task("extent analysis")']) is agrees
+
+
+def test_a_direction_that_contradicts_the_prompt_becomes_the_prompts() -> None:
+    line = 'before = extent(at(roi, earliest(roi)), "anterior-posterior")'
+    mended = held("vertical extent of the brainstem").mended(line, ['task("extent change")'])
+    assert mended == (line.replace("anterior-posterior", "superior-inferior"),)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "agrees"),
+    [
+        ("where does the left caudate lie from the left putamen", True),
+        ("where in the images are the left caudate and left putamen", False),
+        ("where are the thalamus, caudate, putamen and brainstem", False),
+        ("where in the brain are the plaques", True),
+    ],
+)
+def test_a_place_is_that_of_a_lesion_or_of_one_structure_from_another(prompt: str, agrees: bool) -> None:
+    assert held(prompt).agrees('task("location")', ()) is agrees
+
+
+def test_the_brain_that_only_holds_the_lesions_is_not_related_to_them() -> None:
+    line = 'first = segment("brain", v4<MOD>)'
+    assert not held("where in the brain are the plaques").agrees(line, ['task("location")'])
+    assert held("direction of the plaques from the brain").agrees(line, ['task("location")'])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "agrees"),
+    [
+        ("is the caudate as large as the putamen", True),
+        ("ratio of caudate to putamen", True),
+        ("left caudate, left putamen, in terms of volume", False),
+    ],
+)
+def test_structures_of_a_list_are_compared_only_where_the_prompt_compares(prompt: str, agrees: bool) -> None:
+    assert held(prompt).agrees('task("volume comparison")', ()) is agrees
+
+
+def test_an_image_of_the_named_type_in_an_earlier_session_alone_is_missing() -> None:
+    line = 'report("mean intensity", mean_intensity(roi, v1))'
+    assert held("mean flair signal of the thalamus").impossible(line, ['task("intensity analysis")']) == "missing image"
+    assert not held("mean t1 signal of the thalamus").impossible(line, ['task("intensity analysis")'])

@@ -38,6 +38,24 @@ def test_names_slips_and_concepts_are_read(prompt: str, reading: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("prompt", "reading"),
+    [
+        ("cerebrla whtie matter", "[#1][cerebral white matter]"),
+        ("lateral vnetrilce", "[#1][lateral ventricle]"),
+        ("proton denstiy", "proton density[absent]"),
+        ("gedaient echo", "gradient echo[absent]"),
+        ("crebrla white matter", "[#1][cerebral white matter]"),
+        ("the crebrla", "the crebrla[_]"),
+        ("hand me the hippocampus", "hand me the[#1][hippocampus]"),
+        ("my hand", "my hand[foreign]"),
+        ("volume of the tiger", "volume[volume] of the tiger[foreign]"),
+    ],
+)
+def test_a_word_that_makes_a_name_with_those_beside_it_is_read_as_such(prompt: str, reading: str) -> None:
+    assert reading_of(prompt, KNOWN, ()).text == reading
+
+
+@pytest.mark.parametrize(
     ("prompt", "marked"),
     [
         ("the fimbria beside the hippocampus", "fimbria[?]"),

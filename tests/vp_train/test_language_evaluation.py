@@ -25,7 +25,12 @@ REGIONS = (
 )
 COUNT, SEED = 40, 4242
 DATA = Path(__file__).parent / "data"
-BY_HAND = ("prompts_by_hand.json", "prompts_by_hand_looked_at.json", "prompts_by_hand_unseen.json")
+BY_HAND = (
+    "prompts_by_hand.json",
+    "prompts_by_hand_looked_at.json",
+    "prompts_by_hand_unseen.json",
+    "prompts_by_hand_further.json",
+)
 Rewrite = Callable[[str], str]
 
 

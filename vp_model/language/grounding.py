@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from difflib import SequenceMatcher
+from itertools import pairwise
 
 from vp_model.language.reading import HEMISPHERE, Mention, names, read, read_all
 from vp_model.ontology import Ontology, Structure, load_ontology, normalise, singulars
@@ -51,6 +52,33 @@ WITHIN = frozenset({"in", "within", "inside", "located", "lying", "situated"})
 BEING = frozenset({"are", "is", "lie", "lies", "that", "which"})
 AFTER_VERBS = frozenset({("over",), ("me",), ("us",), ("it",)})
 """Words after which a part of the body is a verb: `and hand me`."""
+PARTS = frozenset(
+    {
+        "anterior",
+        "posterior",
+        "superior",
+        "inferior",
+        "lateral",
+        "medial",
+        "dorsal",
+        "ventral",
+        "rostral",
+        "caudal",
+        "upper",
+        "lower",
+        "proximal",
+        "distal",
+        "frontal",
+        "parietal",
+        "temporal",
+        "occipital",
+    }
+)
+"""Words that before a structure's name make it that of a part: `anterior putamen`, `frontal white matter`."""
+NO_PART = frozenset(
+    {"more", "most", "further", "farther", "is", "are", "lie", "lies", "sit", "sits", "or", "and", "to", "than", "far"}
+)
+"""Words after which they tell where something lies: `which is more anterior, putamen or caudate`."""
 BETWEEN = frozenset((word,) for word in {*WITHIN, *BEING, *LINKING} - JOINING)
 SIDE_WORDS = {"left": frozenset({"left", "l", "lt", "lefts", "lft"}), "right": frozenset({"right", "r", "rt", "rgt"})}
 BOTH_WORDS = frozenset(
@@ -81,6 +109,8 @@ def ungrounded(
     mentions = read_all(prompt)
     if structures and (beside := _beside_known(mentions, known)):
         return f"This model has not learned to find the {beside}."
+    if structures and (part := _part_of_known(mentions, known)):
+        return f"This model has not learned to find the {part}."
     if structures and (place := _holding_lesions(mentions, known)):
         return f"This model cannot tell the lesions within the {place} from others."
     # Parts of a lesion load and its place are found with the help of anatomy that the prompt need not name.
@@ -115,6 +145,15 @@ def _beside_known(mentions: Sequence[Mention], known: Collection[str]) -> str:
             verb = place + 1 < len(mentions) and mentions[place + 1].words in AFTER_VERBS
             if joined and not verb and 0 <= place < len(mentions) and _not_found(mentions[place], known):
                 return " ".join(mentions[place].words)
+    return ""
+
+
+def _part_of_known(mentions: Sequence[Mention], known: Collection[str]) -> str:
+    """A part of a structure that is known, which has no name of its own: `anterior putamen`; or an empty text."""
+    for index, (mention, following) in enumerate(pairwise(mentions)):
+        before = mentions[index - 1].words[-1] if index else ""
+        if len(mention.words) == 1 and mention.words[0] in PARTS and before not in NO_PART and _found(following, known):
+            return " ".join((*mention.words, *following.words))
     return ""
 
 

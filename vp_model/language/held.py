@@ -23,7 +23,7 @@ from vp_model.language.asked import (
 )
 from vp_model.language.dates import with_dates
 from vp_model.language.matching import EXTENT, SECOND, Prompted, axis_of, line_fits, task_fits
-from vp_model.language.moments import moment_of
+from vp_model.language.moments import PRESENT, moment_of
 from vp_model.language.needs import HOUNSFIELD, NEED_IMAGES, may_miss_image, of_same_kind, of_session
 from vp_model.language.quantities import margins_of, sizes_of
 from vp_model.language.reading import FOREIGN, STRANGE, UNLEARNED, asked_for, read_all, reading_of, words_of
@@ -105,6 +105,7 @@ class Held:
             reading.kinds,
             tuple(words_of(prompt)),
             len(visits) > 1,
+            frozenset(item.name for item in mentions if item.sort == "concept" and item.words != (PRESENT,)),
             axis_of(mentions),
         )
         self._dates = tuple(dict.fromkeys(DATE.findall(with_dates(prompt, visits))))

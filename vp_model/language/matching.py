@@ -32,7 +32,35 @@ NO_AXIS = "leftright"
 """A concept that also tells both sides of a structure."""
 LENGTHS = ("length", "long", "longer", "deep", "elongat")
 """Beginnings of words for an axis that are said of any."""
-EXTENT = re.compile(r'(?P<call>\bextent\((?:[^()]|\([^()]*\))*, ")(?P<axis>[a-z-]+)(?="\))')
+EXTENT = re.compile(r'(?P<call>\bextent\([^"]*, ")(?P<axis>[a-z-]+)(?="\))')
+POSITION = frozenset(
+    {"from", "to", "relation", "regard", "respect", "higher", "lower", "which", "position", "seen", "stand", "looking"}
+)
+"""Words, beside the concepts, with which prompts ask where one structure lies from another."""
+COMPARING = frozenset(
+    {"compare", "ratio", "share", "grow", "largerthan", "smallerthan", "biggest", "smallest", "asymmetry"}
+)
+"""Concepts with which prompts compare structures."""
+COMPARED = frozenset({"than", "or", "versus", "to", "as", "same", "over", "which", "both"})
+COMPARE = ("relat", "match", "contrast", "equal", "proportion", "similar")
+"""Words, and beginnings of words, that do so, too."""
+PART = re.compile(r"^\w+_all = segment\(")
+SELECTING = frozenset(
+    {
+        "biggest",
+        "smallest",
+        "largerthan",
+        "smallerthan",
+        "periventricular",
+        "juxtacortical",
+        "deepwhite",
+        "left",
+        "right",
+    }
+)
+"""Concepts that choose a part of a lesion load."""
+SELECT = ("deep", "ventric", "cort")
+"""Beginnings of words that do so, too."""
 LARGEST = re.compile(r"\blargest\(")
 MOMENT = re.compile(r"^when = (?P<call>earliest|latest)\(")
 TOLD_OF = {"earliest": "first", "latest": "last"}
@@ -50,6 +78,7 @@ class Prompted:
         kinds: sequence types that it names.
         words: all of it.
         sessions: the study has several.
+        moments: concepts of the first and the last session.
         axis: the one direction of the body that it names, as programs write it; empty where it names none, or several.
     """
 
@@ -58,6 +87,7 @@ class Prompted:
     kinds: tuple[str, ...]
     words: tuple[str, ...]
     sessions: bool
+    moments: frozenset[str] = frozenset()
     axis: str = ""
 
 
@@ -67,7 +97,7 @@ def task_fits(statement: str, prompted: Prompted) -> bool:
         restricts = any(word.startswith("restrict") for word in prompted.words)
         return restricts or "diffusion" in prompted.told or "DWI" in prompted.kinds
     if len(prompted.asked) != 1:
-        return True
+        return statement != COMPARISON or _compares(prompted)
     structure = load_ontology().structures[prompted.asked[0].name]
     if statement == PLACE:
         return structure.kind == "pathology"
@@ -90,12 +120,14 @@ def line_fits(statement: str, before: Sequence[str], prompted: Prompted) -> bool
     if LARGEST.search(statement) is not None and "biggest" not in prompted.told:
         return False
     moment = MOMENT.match(statement)
-    if moment is not None and TOLD_OF[moment["call"]] not in prompted.told:
+    if moment is not None and TOLD_OF[moment["call"]] not in prompted.moments:
         return not ENDS[moment["call"]].isdisjoint(prompted.words)
     segmented = segmented_in([statement])
     if segmented and before and before[0] == PLACE and segmented[0][1] in NEED_NO_PART:
         return not _brain_beside(prompted)
-    return statement != PLACE or len(prompted.asked) <= RELATED
+    if PART.match(statement) is not None and SELECTING.isdisjoint(prompted.told):
+        return any(word.startswith(SELECT) or word[0].isdigit() for word in prompted.words)
+    return statement != PLACE or (len(prompted.asked) <= RELATED and _related(prompted))
 
 
 def axis_of(mentions: Sequence[Mention]) -> str:
@@ -107,6 +139,21 @@ def axis_of(mentions: Sequence[Mention]) -> str:
     clear = [item for item in told if not item.words[0].startswith(LENGTHS)]
     names = {item.name for item in clear}
     return AXES[names.pop()] if len(names) == 1 and NO_AXIS not in names else ""
+
+
+def _compares(prompted: Prompted) -> bool:
+    """Whether a prompt about several structures says that they are to be compared."""
+    if len(prompted.asked) < 2 or not COMPARING.isdisjoint(prompted.told) or not COMPARED.isdisjoint(prompted.words):
+        return True
+    return any(word.startswith(COMPARE) for word in prompted.words)
+
+
+def _related(prompted: Prompted) -> bool:
+    """Whether a prompt about several anatomical structures speaks of how they lie to each other."""
+    kinds = [load_ontology().structures[item.name].kind for item in prompted.asked if item.name not in NEED_NO_PART]
+    if len(kinds) < 2 or "pathology" in kinds:
+        return True
+    return not (RELATING.isdisjoint(prompted.told) and POSITION.isdisjoint(prompted.words))
 
 
 def _brain_beside(prompted: Prompted) -> bool:

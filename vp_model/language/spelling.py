@@ -8,7 +8,7 @@ from functools import cache, lru_cache
 
 from vp_model.language.lexicon import load_lexicon
 from vp_model.language.terms import lookup
-from vp_model.ontology import load_ontology, singulars
+from vp_model.ontology import load_ontology, normalise, singulars
 
 SHORTEST_SLIP = 5
 """Letters of the shortest word that is read with a slip in it."""
@@ -100,14 +100,14 @@ def corrected(word: str) -> str:
         return word
     meant = {lookup(candidate) for candidate in nearest}
     if len(meant) == 1 and None not in meant:
-        return min(nearest, key=len)
+        return normalise(min(nearest, key=len))
     stems: Counter[str] = Counter()
     for candidate in nearest:
         stems[candidate.removesuffix("s")] += _vocabulary()[candidate] or 1
     ranked = stems.most_common(2)
     if len(ranked) > 1 and ranked[0][1] < OFTEN * ranked[1][1]:
         return word
-    return min((candidate for candidate in nearest if candidate.removesuffix("s") == ranked[0][0]), key=len)
+    return normalise(min((candidate for candidate in nearest if candidate.removesuffix("s") == ranked[0][0]), key=len))
 
 
 def mended_names(words: Sequence[str], is_name: Callable[[str], bool]) -> list[str]:

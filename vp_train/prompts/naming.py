@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Literal
 
+from vp_model.language.lexicon import load_lexicon
 from vp_model.ontology import Structure, load_ontology
 from vp_train.prompts.data import read_part
 
@@ -41,6 +42,8 @@ def written(
         many: in the plural, mostly.
     """
     term = chance.choice((structure.name, chance.choice(terms_of(structure))))
+    if side and _foreign(side, term):
+        term = chance.choice([other for other in terms_of(structure) if not _foreign(side, other)] or [term])
     if plain:
         return term
     if many and chance.random() < 0.7:
@@ -59,6 +62,11 @@ def written(
 def terms_of(structure: Structure) -> tuple[str, ...]:
     """Terms that mean all of it: "periventricular lesions" are a part, which a selection asks for."""
     return tuple(term for term in structure.terms if not term.startswith(PARTIAL))
+
+
+def _foreign(side: str, term: str) -> bool:
+    """Whether a name means something else with a side before it: the left atrium is the heart's."""
+    return load_lexicon().foreign.find((side, *term.split())) is not None
 
 
 def adjective(structure: Structure, side: str, chance: random.Random, explicit: bool = False) -> str:
