@@ -112,6 +112,14 @@ def test_box_holds_every_voxel_within_the_margin_on_any_lattice(
     assert ((indices >= start) & (indices < np.add(start, shape))).all()
 
 
+def test_ct_without_soft_tissue_has_no_cavity() -> None:
+    """Found where a CT of values other than Hounsfield units ended its prompt with an error of numpy."""
+    world, shape = grid((2.0, 2.0, 2.0))
+    bone = Image(np.full(shape, 900.0, dtype=np.float32), world)
+    assert cavity_on_ct(bone) is None
+    assert cranial_bounds(bone, "CT") is None
+
+
 def test_bounds_outside_the_image_are_an_error() -> None:
     with pytest.raises(ValueError, match="outside"):
         box_around(Image(np.zeros((4, 4, 4), np.float32), np.eye(4)), ((90, 90, 90), (95, 95, 95)), 5.0)

@@ -98,6 +98,8 @@ def cavity_on_ct(image: Image) -> Region | None:
     coarse = reduce(Image(clipped, image.world), WORKING_MM)
     low, high = SOFT_TISSUE_HU
     tissue = (coarse.voxels > low) & (coarse.voxels < high)
+    if not tissue.any():
+        return None
     depth = ndimage.distance_transform_edt(np.pad(tissue, 1), sampling=coarse.grid.spacing)[1:-1, 1:-1, 1:-1]
     for erosion in EROSIONS_MM:
         region = _body(coarse.world, tissue, depth, erosion)
