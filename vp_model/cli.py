@@ -71,7 +71,7 @@ def run(
     from vp_model.ontology import color_of
     from vp_model.program.narration import readable
     from vp_model.program.possible import in_full
-    from vp_model.rendering import render_overlay
+    from vp_model.rendering import CT_WINDOW, render_overlay
     from vp_model.volume import read_nifti, write_nifti
 
     volumes: list[Volume] = []
@@ -100,7 +100,8 @@ def run(
         ]
         if drawn:
             name = "overlay.png" if len(volumes) == 1 else f"overlay-{volume.name}.png"
-            render_overlay(volume.voxels, volume.world, drawn, out / name)
+            window = CT_WINDOW if volume.kind == "CT" else None
+            render_overlay(volume.voxels, volume.world, drawn, out / name, window=window)
     if not as_json:
         summary["reason"] = outcome.reason
     _say(summary, as_json, readable(outcome.transcript).splitlines() if outcome.transcript.steps else [])

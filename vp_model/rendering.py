@@ -23,6 +23,13 @@ LabelledMask = tuple[str, Color, NDArray[np.bool_]]
 CAPTION = "Made by software, for research use only, not verified by a person"
 OPACITY = 0.4
 LEGEND_ENTRIES = 15
+CT_WINDOW = (0.0, 80.0)
+"""Hounsfield units shown black and white: the brain window (level 40, width 80)."""
+AIR = 0.04
+"""Share of the highest values below which a voxel counts as empty."""
+BULK = 75
+"""Percentile of the tissue that is kept between the two shares of white below."""
+BRIGHTEST_BULK, DARKEST_BULK = 0.65, 0.45
 _SCALE_BAR_MM = (10, 20, 50, 100)
 
 
@@ -70,7 +77,7 @@ def render_overlay(
         path: of the PNG.
         focus: index of the mask through which the planes go; None: the largest.
         title: over the picture, such as the finding and the volume.
-        window: values shown black and white; None: percentiles 1 and 99.5.
+        window: values shown black and white; None: chosen so that tissue keeps its grey levels.
 
     Raises:
         ValueError: a mask has another shape than the volume.
@@ -194,8 +201,19 @@ def _center(shape: tuple[int, ...], world: NDArray[np.float64], masks: Sequence[
 
 
 def _window(voxels: NDArray[np.floating]) -> tuple[float, float]:
-    low, high = (float(value) for value in np.percentile(voxels, (1, 99.5)))
-    return (low, high) if high > low else (low, low + 1.0)
+    """Values shown black and white: air, and what leaves tissue between its grey levels.
+
+    The percentile that is white in a head with skin and marrow is white matter itself in a brain without its skull or
+    in an average of many, whose brightest tissue it is. `BULK` of what is no air is therefore kept from white, and,
+    where little shines, from darkness.
+    """
+    low, bright = (float(value) for value in np.percentile(voxels, (1, 99.9)))
+    tissue = voxels[voxels - low > AIR * (bright - low)]
+    if not tissue.size:
+        return low, low + 1.0
+    bulk, high = (float(value) - low for value in np.percentile(tissue, (BULK, 99.5)))
+    high = min(max(high, bulk / BRIGHTEST_BULK), bulk / DARKEST_BULK)
+    return (low, low + high) if high > 0 else (low, low + 1.0)
 
 
 def _legend(masks: Sequence[LabelledMask]) -> dict[str, Color]:

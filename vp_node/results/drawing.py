@@ -25,8 +25,6 @@ LARGEST_PICTURE = 64 << 20
 TIME_LIMIT_SECONDS = 300
 MOST_PICTURES = 40
 """Of findings: more than a person looks at; the largest are drawn."""
-CT_WINDOW = (0.0, 80.0)
-"""Hounsfield units: the brain window (level 40, width 80)."""
 
 
 class DrawingError(RuntimeError):
@@ -105,7 +103,7 @@ def _of_volume(
     volume: SourceVolume, masks: Sequence[Mask], folder: Path, prefix: str, room: int
 ) -> list[tuple[str, str]]:
     """One picture for each finding, all findings drawn in it; the largest findings where there are too many."""
-    from vp_model.rendering import render_overlay
+    from vp_model.rendering import CT_WINDOW, render_overlay
     from vp_node.results.codes import structure_codes
     from vp_node.studies.pixels import load_voxels
 
