@@ -458,3 +458,36 @@ def test_an_image_of_the_named_type_in_an_earlier_session_alone_is_missing() -> 
     line = 'report("mean intensity", mean_intensity(roi, v1))'
     assert held("mean flair signal of the thalamus").impossible(line, ['task("intensity analysis")']) == "missing image"
     assert not held("mean t1 signal of the thalamus").impossible(line, ['task("intensity analysis")'])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "line", "mended"),
+    [
+        ("maximum signal of the brainstem", 'report("mean intensity", mean_intensity(now, v4))', "maximum"),
+        ("the greatest luminance of the brainstem", 'report("mean intensity", mean_intensity(now, v4))', "maximum"),
+        ("lowest value in the brainstem", 'report("maximum intensity", max_intensity(roi, v4))', "minimum"),
+        ("mean and maximum signal of the brainstem", 'report("mean intensity", mean_intensity(now, v4))', ""),
+        ("signal of the greatest plaque", 'report("mean intensity", mean_intensity(now, v4))', ""),
+    ],
+)
+def test_the_highest_or_the_lowest_intensity_is_reported_where_it_is_asked_for(
+    prompt: str, line: str, mended: str
+) -> None:
+    before = ['task("intensity analysis")']
+    found = held(prompt).mended(line, before)
+    assert held(prompt).agrees(line, before) is not bool(mended)
+    if mended:
+        name = mended[:3]
+        arguments = line.split("_intensity")[1]
+        assert found == (f'report("{mended} intensity", {name}_intensity{arguments}',)
+
+
+def test_an_extreme_is_looked_for_in_the_last_session() -> None:
+    line = 'roi = segment("brainstem", v1<MOD>, v4<MOD>)'
+    mended = held("peak signal of the brainstem").mended(line, ['task("intensity analysis")'])
+    assert mended == ('roi = segment("brainstem", v3<MOD>, v4<MOD>, v5<MOD>)',)
+
+
+def test_an_extreme_is_reported_once_and_nothing_else() -> None:
+    before = ['task("intensity analysis")', 'report("maximum intensity", max_intensity(roi, v4))']
+    assert not held("peak signal of the brainstem").mended('report("SD intensity", sd_intensity(roi, v4))', before)

@@ -22,6 +22,7 @@ from vp_model.language.asked import (
     wholly,
 )
 from vp_model.language.dates import with_dates
+from vp_model.language.extremes import extreme_of, fits_extreme, made_extreme
 from vp_model.language.matching import EXTENT, SECOND, Prompted, axis_of, line_fits, task_fits
 from vp_model.language.moments import PRESENT, moment_of
 from vp_model.language.needs import HOUNSFIELD, NEED_IMAGES, may_miss_image, of_same_kind, of_session
@@ -62,7 +63,7 @@ MISSING_SESSION = 'refuse("missing session")'
 OF_SESSIONS = frozenset({"change", "grow", "first", "last", "visit", "peryear", "compare"})
 """Concepts that speak of sessions."""
 LASTING = frozenset(
-    {"still", "anymore", "constant", "steady", "remain", "remains", "remained", "stay", "stays", "stayed"}
+    {"still", "anymore", "constant", "steady", "remain", "remains", "remained", "stay", "stays", "stayed", "going"}
 )
 """Words that do so, too."""
 ENHANCEMENT, INTENSITY_CHANGE = 'task("enhancement")', 'task("intensity change")'
@@ -92,9 +93,11 @@ class Held:
         self._named_kind = tuple(volume for volume in volumes if asked_for(volume.kind, named, kinds))
         self._unknown = any(mark in reading.outline for mark in MARKS) or not self._readings[-1]
         self._may_miss = may_miss_image(prompt, volumes)
+        self._last = tuple(volume.name for volume in of_session(volumes, -1))
         self._sizes = sizes_of(prompt)
         self._margins = margins_of(prompt)
         told = {mention.name for mention in mentions if mention.sort == "concept"}
+        self._extreme = extreme_of(told, bool(self._diseases))
         self._may_miss_session = bool(told & OF_SESSIONS) or any(
             word in LASTING or any(map(str.isdigit, word)) for word in words_of(prompt)
         )
@@ -103,7 +106,7 @@ class Held:
             self._readings[0],
             frozenset(told),
             reading.kinds,
-            tuple(words_of(prompt)),
+            (*words_of(prompt), *(["/"] if "/" in prompt else [])),
             len(visits) > 1,
             frozenset(item.name for item in mentions if item.sort == "concept" and item.words != (PRESENT,)),
             axis_of(mentions),
@@ -129,6 +132,7 @@ class Held:
             and self._right_image(statement, before)
             and self._right_refusal(statement)
             and (not self._complete or task_fits(statement, self._prompted))
+            and fits_extreme(statement, before, self._extreme, self._last)
             and (not self._complete or line_fits(statement, before, self._prompted))
             and (not (saved := consistent(statement, before, self._margins)) or statement in saved)
             and not (statement.startswith(ONCE) and line in before)
@@ -156,6 +160,7 @@ class Held:
         if not self._right_date(line):
             found += [VISIT.sub(rf"\g<call>{date}", line) for date in self._dates]
         statement = line.strip()
+        found += made_extreme(statement, before, self._extreme, self._last)
         if self._prompted.axis:
             found.append(EXTENT.sub(rf"\g<call>{self._prompted.axis}", line))
         if self._all_sessions(statement, before):
@@ -258,8 +263,7 @@ class Held:
 
     def _of_named_kind(self) -> tuple[InputVolume, ...]:
         """Volumes of the sequence type that the prompt names, in the last session."""
-        last = {volume.name for volume in of_session(self._volumes, -1)}
-        return tuple(volume for volume in self._named_kind if volume.name in last)
+        return tuple(volume for volume in self._named_kind if volume.name in self._last)
 
     def _right_size(self, statement: str) -> bool:
         found = SIZE.search(statement)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from vp_model.language.asked import NEED_NO_PART, Reading, segmented_in
 from vp_model.language.reading import Mention
@@ -37,12 +38,14 @@ POSITION = frozenset(
     {"from", "to", "relation", "regard", "respect", "higher", "lower", "which", "position", "seen", "stand", "looking"}
 )
 """Words, beside the concepts, with which prompts ask where one structure lies from another."""
+SIDE_OF = (("left", "of"), ("right", "of"))
 COMPARING = frozenset(
     {"compare", "ratio", "share", "grow", "largerthan", "smallerthan", "biggest", "smallest", "asymmetry"}
 )
 """Concepts with which prompts compare structures."""
-COMPARED = frozenset({"than", "or", "versus", "to", "as", "same", "over", "which", "both"})
-COMPARE = ("relat", "match", "contrast", "equal", "proportion", "similar")
+MOST_COMPARED = 2
+COMPARED = frozenset({"than", "or", "versus", "as", "same", "over", "which", "times", "into", "/"})
+COMPARE = ("relat", "match", "contrast", "equal", "proportion", "similar", "divid")
 """Words, and beginnings of words, that do so, too."""
 PART = re.compile(r"^\w+_all = segment\(")
 SELECTING = frozenset(
@@ -143,7 +146,14 @@ def axis_of(mentions: Sequence[Mention]) -> str:
 
 def _compares(prompted: Prompted) -> bool:
     """Whether a prompt about several structures says that they are to be compared."""
-    if len(prompted.asked) < 2 or not COMPARING.isdisjoint(prompted.told) or not COMPARED.isdisjoint(prompted.words):
+    others = [item for item in prompted.asked if item.name not in NEED_NO_PART]
+    if len(others) > MOST_COMPARED:
+        return False
+    if (
+        len(prompted.asked) < MOST_COMPARED
+        or not COMPARING.isdisjoint(prompted.told)
+        or not COMPARED.isdisjoint(prompted.words)
+    ):
         return True
     return any(word.startswith(COMPARE) for word in prompted.words)
 
@@ -153,7 +163,8 @@ def _related(prompted: Prompted) -> bool:
     kinds = [load_ontology().structures[item.name].kind for item in prompted.asked if item.name not in NEED_NO_PART]
     if len(kinds) < 2 or "pathology" in kinds:
         return True
-    return not (RELATING.isdisjoint(prompted.told) and POSITION.isdisjoint(prompted.words))
+    beside = any(pair in SIDE_OF for pair in pairwise(prompted.words))
+    return beside or not (RELATING.isdisjoint(prompted.told) and POSITION.isdisjoint(prompted.words))
 
 
 def _brain_beside(prompted: Prompted) -> bool:
