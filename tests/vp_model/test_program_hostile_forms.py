@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import sys
 import time
 import unicodedata
 from collections.abc import Sequence
@@ -131,6 +132,24 @@ def test_what_would_grow_is_not_in_the_language(size: int, form: str) -> None:
        {text.removeprefix(":") for text in FORMATS}))  # fmt: skip
 def test_only_four_formats_are_known(specification: str) -> None:
     refused(START + f'x = f"{{size:{specification}}}"\n')
+
+
+@pytest.mark.requirement("the hostile corpus runs nothing, under fuzzing too: imports")
+@family
+@given(
+    st.one_of(names, st.sampled_from(sorted(sys.stdlib_module_names))),
+    names,
+    st.sampled_from(
+        [
+            "import {0}", "import {0}.{1}", "import {0} as {1}", "from {0} import {1}", "from {0} import *",
+            "from . import {0}", "from .{0} import {1}", "import {0}, {1}", '__import__("{0}")', 'importlib("{0}")',
+            'x = __import__("{0}").{1}', "if True:\n    import {0}", 'exec("import {0}")', 'eval("{0}.{1}")',
+        ]
+    ),
+)  # fmt: skip
+def test_a_module_is_reached_in_no_way(module: str, other: str, form: str) -> None:
+    refused(f"{START}{form.format(module, other)}\n")
+    refused(f"{form.format(module, other)}\n")
 
 
 TAKING = (

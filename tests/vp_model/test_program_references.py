@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -20,7 +23,7 @@ from skimage import measure, morphology
 
 from vp_model.imaging.intensity import Image
 from vp_model.outcome import InputVolume
-from vp_model.program.environment import ProgramEnvironment, Target
+from vp_model.program.environment import ProgramEnvironment, StepResult, Target
 from vp_model.program.operations import OPERATIONS
 from vp_model.program.values import DerivedImage, Point, Quantity, Roi
 
@@ -133,9 +136,38 @@ def test_every_operation_has_a_reference() -> None:
     assert set(REFERENCES) == set(OPERATIONS)
 
 
+def test_references_use_nothing_of_what_they_check() -> None:
+    tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    taken = {
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("vp_model.imaging", "vp_model.program"))
+        for alias in node.names
+    }
+    values = ["DerivedImage", "Point", "Quantity", "Roi"]
+    assert taken == {
+        "vp_model.imaging.intensity.Image",
+        "vp_model.program.environment.ProgramEnvironment",
+        "vp_model.program.environment.StepResult",
+        "vp_model.program.environment.Target",
+        "vp_model.program.operations.OPERATIONS",
+        *(f"vp_model.program.values.{value}" for value in values),
+    }
+
+
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_operation_agrees_with_its_reference(name: str) -> None:
+def test_operation_agrees_with_its_reference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is what the reference runs: a check under a name that it never calls would prove nothing."""
+    ran: list[str] = []
+    step = ProgramEnvironment.step
+
+    def watched(self: ProgramEnvironment, code: str, modulations: NDArray[np.float32] | None = None) -> StepResult:
+        ran.append(code)
+        return step(self, code, modulations)
+
+    monkeypatch.setattr(ProgramEnvironment, "step", watched)
     REFERENCES[name]()
+    assert any(re.search(rf"\b{name}\(", code) for code in ran)
 
 
 # --- helpers of the references
