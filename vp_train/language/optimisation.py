@@ -89,3 +89,13 @@ class MovingAverage:
         self._steps = math.ceil(BEGINNING / (1 - self._decay))
         for name, value in weights.items():
             self.weights[name].copy_(value)
+
+
+def weights_of_tokens(rows: torch.Tensor, first: float) -> torch.Tensor:
+    """How much each predicted token counts: 1, and `first` where a program begins.
+
+    Args:
+        rows: (n,) the row of each predicted token in its batch, ascending.
+    """
+    begins = torch.cat([torch.ones(1, dtype=torch.bool), rows.diff() > 0])
+    return torch.where(begins, first, 1.0)

@@ -31,7 +31,7 @@ from vp_model.language.reading import marks, reading_of
 from vp_model.language.tokens import load_tokenizer, train_tokenizer
 from vp_train.language.fragments import code_fragments
 from vp_train.language.growth import begin_from, grown_tokenizer
-from vp_train.language.optimisation import ADAMW, MovingAverage, Optimisers
+from vp_train.language.optimisation import ADAMW, MovingAverage, Optimisers, weights_of_tokens
 from vp_train.language.sequences import IGNORED, TokenSequence, to_batch, to_sequence
 from vp_train.tasks.context import Context, make_context
 from vp_train.tasks.registry import examples
@@ -141,9 +141,7 @@ def train_language(
         logits, targets = model.vocabulary(hidden[asked]), batch.targets[asked]
         each = functional.cross_entropy(logits, targets, reduction="none")
         rows = asked.nonzero()[:, 0]
-        weights = torch.ones_like(each)
-        weights[torch.cat([torch.ones(1, dtype=torch.long), rows.diff()]) > 0] = recipe.first_weight
-        code = (weights * each).mean()
+        code = (weights_of_tokens(rows, recipe.first_weight) * each).mean()
         if recipe.focus:
             focus.learn(tasks, torch.zeros(len(tasks)).index_add_(0, rows, each.detach()))
         phi = functional.silu(model.condition(hidden[batch.condition_places[:, 0], batch.condition_places[:, 1]]))
