@@ -80,6 +80,7 @@ def test_a_place_of_lesions_is_no_part_of_their_name() -> None:
         ("how large was it in May 2022?", "how large was it in 2022-05-10?"),
         ("the 2024 scan", "the 2024-03-01 scan"),
         ("volume (2022/05/10)", "volume (2022-05-10)"),
+        ("volume in Mrach 2024", "volume in 2024-03-01"),
     ],
 )
 def test_the_date_of_a_session_is_written_as_in_the_study(prompt: str, read: str) -> None:

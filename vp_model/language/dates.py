@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 
+from vp_model.language.spelling import slips_between
+
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 MONTH = r"(?P<month>jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 YEAR = r"(?P<year>(?:19|20)\d\d)"
@@ -27,10 +29,16 @@ OPENING = re.compile(
     r"(?:\b(?:on|of|at|in|from|for|dated|scan|visit|exam|mri|study|session|the)|\()\s*$", re.IGNORECASE
 )
 """What stands before the date of one session."""
+LONG_MONTHS = ("january", "february", "march", "april", "august", "september", "october", "november", "december")
+BEFORE_YEAR = re.compile(r"\b[a-z]{4,}(?=,? (?:19|20)\d\d\b)", re.IGNORECASE)
+"""A word where a month stands."""
 
 
 def with_dates(prompt: str, visits: Collection[str]) -> str:
-    """The prompt with the date of the one session that it names put as in `visits` (`2022-05-10`)."""
+    """The prompt with the date of the one session that it names put as in `visits` (`2022-05-10`), and the names of
+    months spelled right.
+    """
+    prompt = BEFORE_YEAR.sub(_month, prompt)
     known = sorted({visit for visit in visits if visit})
     for form in FORMS:
         found = list(form.finditer(prompt))
@@ -44,6 +52,13 @@ def with_dates(prompt: str, visits: Collection[str]) -> str:
             return prompt[: match.start()] + fitting.pop() + prompt[match.end() :]
         return prompt
     return prompt
+
+
+def _month(match: re.Match[str]) -> str:
+    """The month that a word is with a slip in it; the word itself where it is none."""
+    word = match.group().lower()
+    near = [month for month in LONG_MONTHS if abs(len(month) - len(word)) < 2 and slips_between(word, month) == 1]
+    return near[0].capitalize() if len(near) == 1 else match.group()
 
 
 def _read(match: re.Match[str]) -> Iterator[str]:

@@ -90,7 +90,7 @@ def corrected(word: str) -> str:
     for left in _deletions(word, allowed):
         for candidate in _slips().get(left, ()):
             if candidate not in near and (candidate[0] == word[0] or _anatomical(candidate)):
-                near[candidate] = _distance(word, candidate)
+                near[candidate] = slips_between(word, candidate)
     if listed(word):
         near = {candidate: distance for candidate, distance in near.items() if candidate in _vocabulary()}
         allowed = 1
@@ -148,7 +148,7 @@ def _stands_in_list(word: str) -> bool:
 def _near(word: str, allowed: int) -> dict[str, int]:
     """Words of names that differ from a word by as many slips at most, with how many."""
     near = {
-        candidate: _distance(word, candidate)
+        candidate: slips_between(word, candidate)
         for left in _deletions(word, allowed)
         for candidate in _words_of_names().get(left, ())
     }
@@ -168,8 +168,8 @@ def _words_of_names() -> dict[str, tuple[str, ...]]:
     return {left: tuple(sorted(words)) for left, words in found.items()}
 
 
-def _distance(first: str, second: str) -> int:
-    """Damerau's: letters put in, left out, changed, or swapped with their neighbour."""
+def slips_between(first: str, second: str) -> int:
+    """How many slips make one word of another (Damerau): letters put in, left out, changed, or swapped."""
     rows: list[list[int]] = [list(range(len(second) + 1))]
     for i, a in enumerate(first, 1):
         row = [i]
