@@ -90,10 +90,13 @@ class Held:
         kinds = frozenset(volume.kind for volume in volumes)
         reading = reading_of(prompt, known, kinds)
         named = ("CT",) if not HOUNSFIELD.isdisjoint(words_of(prompt)) else reading.kinds
-        self._named_kind = tuple(volume for volume in volumes if asked_for(volume.kind, named, kinds))
+        self._named_kind = any(asked_for(volume.kind, named, kinds) for volume in volumes)
+        last = of_session(volumes, -1)
+        there = frozenset(volume.kind for volume in last)
+        self._of_named_kind = tuple(volume for volume in last if asked_for(volume.kind, named, there))
         self._unknown = any(mark in reading.outline for mark in MARKS) or not self._readings[-1]
         self._may_miss = may_miss_image(prompt, volumes)
-        self._last = tuple(volume.name for volume in of_session(volumes, -1))
+        self._last = tuple(volume.name for volume in last)
         self._sizes = sizes_of(prompt)
         self._margins = margins_of(prompt)
         told = {mention.name for mention in mentions if mention.sort == "concept"}
@@ -168,7 +171,7 @@ class Held:
         if not self._right_image(statement, before) and (image := self._image(statement, before)):
             found.append(READ_FROM.sub(rf"\g<call>{image}", line))
         if not self._right_kind(statement, before):
-            found += [INTENSITY_OF.sub(rf"\g<call>{volume.name}", line) for volume in self._of_named_kind()]
+            found += [INTENSITY_OF.sub(rf"\g<call>{volume.name}", line) for volume in self._of_named_kind]
         if not self._right_pathology(statement):
             found += [SEGMENTED.sub(rf'\g<name> = segment("{name}"', line) for name in self._diseases]
         if not self._right_region([*before, line]):
@@ -190,7 +193,7 @@ class Held:
         if self._missed and VISIT.search(line) is not None:
             return "missing session"
         statement = line.strip()
-        unread = not self._right_kind(statement, before) and not self._of_named_kind()
+        unread = not self._right_kind(statement, before) and not self._of_named_kind
         return "missing image" if unread or self._image(statement, before) is None else ""
 
     def twice(self, line: str, before: Sequence[str]) -> bool:
@@ -259,11 +262,7 @@ class Held:
         if not self._named_kind or not before or before[0] not in OF_ONE_IMAGE:
             return True
         read = {found["volume"] for found in INTENSITY_OF.finditer(statement)}
-        return read <= {volume.name for volume in self._of_named_kind()}
-
-    def _of_named_kind(self) -> tuple[InputVolume, ...]:
-        """Volumes of the sequence type that the prompt names, in the last session."""
-        return tuple(volume for volume in self._named_kind if volume.name in self._last)
+        return read <= {volume.name for volume in self._of_named_kind}
 
     def _right_size(self, statement: str) -> bool:
         found = SIZE.search(statement)

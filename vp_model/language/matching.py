@@ -45,7 +45,7 @@ COMPARING = frozenset(
 """Concepts with which prompts compare structures."""
 MOST_COMPARED = 2
 COMPARED = frozenset({"than", "or", "versus", "as", "same", "over", "which", "times", "into", "/"})
-COMPARE = ("relat", "match", "contrast", "equal", "proportion", "similar", "divid")
+COMPARE = ("relat", "match", "contrast", "equal", "proportion", "similar", "divid", "exceed", "beside", "alongside")
 """Words, and beginnings of words, that do so, too."""
 PART = re.compile(r"^\w+_all = segment\(")
 SELECTING = frozenset(

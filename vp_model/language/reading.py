@@ -106,7 +106,7 @@ def read_all(prompt: str) -> tuple[Mention, ...]:
                 mention = Mention("structure", name, part)
             elif (name := lexicon.kinds.find(part)) is not None:
                 mention = Mention("kind", name, part)
-            elif lexicon.foreign.find(part) is not None and words[index + length : index + length + 1] not in VERB_ENDS:
+            elif lexicon.foreign.find(part) is not None and _foreign_here(words, index, length):
                 mention = Mention("foreign", "", part)
             elif (name := lexicon.concepts.find(part)) is not None:
                 mention = Mention("concept", name, part)
@@ -116,6 +116,18 @@ def read_all(prompt: str) -> tuple[Mention, ...]:
         found.append(mention)
         index += len(mention.words)
     return tuple(found)
+
+
+def _foreign_here(words: Sequence[str], index: int, length: int) -> bool:
+    """Whether words are foreign anatomy where they stand: no verb ("hand me the volume"), and no beginning of a name
+    ("left atrium of the lateral ventricle").
+    """
+    if words[index + length : index + length + 1] in VERB_ENDS:
+        return False
+    ends = range(index + length + 1, min(len(words), index + length + LONGEST_TERM) + 1)
+    return not any(
+        lookup(" ".join(words[start:end])) is not None for start in range(index + 1, index + length) for end in ends
+    )
 
 
 def _only_side(words: Sequence[str], index: int) -> bool:
