@@ -356,7 +356,6 @@ def test_refusals_need_something_unknown_or_an_image_that_may_be_missing(
 ) -> None:
     assert held(prompt).agrees('refuse("unknown structure")', []) is unknown
     assert held(prompt).agrees('refuse("missing image")', []) is missing
-    assert held(prompt).agrees('refuse("not understood")', [])
 
 
 @pytest.mark.requirement("a line that contradicts its prompt is written anew")
@@ -491,3 +490,19 @@ def test_an_extreme_is_looked_for_in_the_last_session() -> None:
 def test_an_extreme_is_reported_once_and_nothing_else() -> None:
     before = ['task("intensity analysis")', 'report("maximum intensity", max_intensity(roi, v4))']
     assert not held("peak signal of the brainstem").mended('report("SD intensity", sd_intensity(roi, v4))', before)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "may_refuse"),
+    [
+        ("what volume is occupied by the thalamus", False),
+        ("what number of plaques does the participant have", False),
+        ("how many layers does the thalamus have", True),
+        ("how many plaques are within the thalamus", True),
+        ("why is the thalamus so large", True),
+        ("is the large thalamus malignant", True),
+        ("volume of the pancreas beside the thalamus", True),
+    ],
+)
+def test_a_plain_question_for_a_size_or_a_number_is_understood(prompt: str, may_refuse: bool) -> None:
+    assert held(prompt).agrees('refuse("not understood")', ()) is may_refuse

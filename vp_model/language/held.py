@@ -23,7 +23,7 @@ from vp_model.language.asked import (
 )
 from vp_model.language.dates import with_dates
 from vp_model.language.extremes import extreme_of, fits_extreme, made_extreme
-from vp_model.language.matching import EXTENT, SECOND, Prompted, axis_of, line_fits, task_fits
+from vp_model.language.matching import EXTENT, SECOND, Prompted, axis_of, line_fits, measurable, task_fits
 from vp_model.language.moments import PRESENT, moment_of
 from vp_model.language.needs import HOUNSFIELD, NEED_IMAGES, may_miss_image, of_same_kind, of_session
 from vp_model.language.quantities import margins_of, sizes_of
@@ -59,7 +59,7 @@ OF_ONE_IMAGE = frozenset({'task("intensity analysis")', 'task("intensity compari
 OF_ONE_SESSION = 'task("volume analysis")'
 """The task that can measure one session of several."""
 MISSING_IMAGE, UNKNOWN_STRUCTURE = 'refuse("missing image")', 'refuse("unknown structure")'
-MISSING_SESSION = 'refuse("missing session")'
+MISSING_SESSION, NOT_UNDERSTOOD = 'refuse("missing session")', 'refuse("not understood")'
 OF_SESSIONS = frozenset({"change", "grow", "first", "last", "visit", "peryear", "compare"})
 """Concepts that speak of sessions."""
 LASTING = frozenset(
@@ -291,13 +291,15 @@ class Held:
         return image == "" or all(found["volume"] == image for found in READ_FROM.finditer(statement))
 
     def _right_refusal(self, statement: str) -> bool:
-        """Nothing unknown is refused where all is known; no image, no session is missed where all are there or none is
-        asked for.
+        """Nothing unknown is refused where all is known, and no plain question for a size; no image, no session is
+        missed where all are there or none is asked for.
         """
         if statement == UNKNOWN_STRUCTURE:
             return self._unknown
         if statement == MISSING_SESSION:
             return self._may_miss_session
+        if statement == NOT_UNDERSTOOD:
+            return self._unknown or not measurable(self._prompted)
         return statement != MISSING_IMAGE or self._may_miss
 
     def _image(self, statement: str, before: Sequence[str]) -> str | None:

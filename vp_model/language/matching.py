@@ -43,11 +43,14 @@ COMPARING = frozenset(
     {"compare", "ratio", "share", "grow", "largerthan", "smallerthan", "biggest", "smallest", "asymmetry"}
 )
 """Concepts with which prompts compare structures."""
-MOST_COMPARED = 2
+MANY = 2
+AS_WELL = "as well as"
 COMPARED = frozenset({"than", "or", "versus", "as", "same", "over", "which", "times", "into", "/"})
 COMPARE = ("relat", "match", "contrast", "equal", "proportion", "similar", "divid", "exceed", "beside", "alongside")
 """Words, and beginnings of words, that do so, too."""
 PART = re.compile(r"^\w+_all = segment\(")
+MAXIMUM, LONGEST = "max", "longest"
+"""Concepts: "greatest", of lesions, of values or of diameters; and the longest diameter."""
 SELECTING = frozenset(
     {
         "biggest",
@@ -59,11 +62,16 @@ SELECTING = frozenset(
         "deepwhite",
         "left",
         "right",
+        MAXIMUM,
     }
 )
 """Concepts that choose a part of a lesion load."""
 SELECT = ("deep", "ventric", "cort")
 """Beginnings of words that do so, too."""
+VOLUME, COUNT, OPINION = "volume", "count", "type"
+"""Concepts: of sizes, of numbers, and of what images do not tell by measuring."""
+OPINIONS = frozenset({"why", "should", "explain", "cause", "causes", "because", "normal", "healthy", "too", "mean"})
+"""Words with which prompts ask for opinions."""
 LARGEST = re.compile(r"\blargest\(")
 MOMENT = re.compile(r"^when = (?P<call>earliest|latest)\(")
 TOLD_OF = {"earliest": "first", "latest": "last"}
@@ -121,7 +129,7 @@ def line_fits(statement: str, before: Sequence[str], prompted: Prompted) -> bool
     if extent is not None and prompted.axis and extent["axis"] != prompted.axis:
         return False
     if LARGEST.search(statement) is not None and "biggest" not in prompted.told:
-        return False
+        return MAXIMUM in prompted.told and LONGEST not in prompted.told
     moment = MOMENT.match(statement)
     if moment is not None and TOLD_OF[moment["call"]] not in prompted.moments:
         return not ENDS[moment["call"]].isdisjoint(prompted.words)
@@ -131,6 +139,16 @@ def line_fits(statement: str, before: Sequence[str], prompted: Prompted) -> bool
     if PART.match(statement) is not None and SELECTING.isdisjoint(prompted.told):
         return any(word.startswith(SELECT) or word[0].isdigit() for word in prompted.words)
     return statement != PLACE or (len(prompted.asked) <= RELATED and _related(prompted))
+
+
+def measurable(prompted: Prompted) -> bool:
+    """Whether a prompt that names nothing unknown plainly asks how large structures are, or how many lesions there are;
+    lesions within a structure cannot be told from others, and opinions are not measured.
+    """
+    kinds = {load_ontology().structures[item.name].kind for item in prompted.asked if item.name not in NEED_NO_PART}
+    if OPINION in prompted.told or not OPINIONS.isdisjoint(prompted.words) or len(kinds) != 1:
+        return False
+    return VOLUME in prompted.told or (COUNT in prompted.told and kinds == {"pathology"})
 
 
 def axis_of(mentions: Sequence[Mention]) -> str:
@@ -147,15 +165,10 @@ def axis_of(mentions: Sequence[Mention]) -> str:
 def _compares(prompted: Prompted) -> bool:
     """Whether a prompt about several structures says that they are to be compared."""
     others = [item for item in prompted.asked if item.name not in NEED_NO_PART]
-    if len(others) > MOST_COMPARED:
-        return False
-    if (
-        len(prompted.asked) < MOST_COMPARED
-        or not COMPARING.isdisjoint(prompted.told)
-        or not COMPARED.isdisjoint(prompted.words)
-    ):
+    words = " ".join(prompted.words).replace(AS_WELL, "").split()
+    if len(others) < MANY or not COMPARING.isdisjoint(prompted.told) or not COMPARED.isdisjoint(words):
         return True
-    return any(word.startswith(COMPARE) for word in prompted.words)
+    return any(word.startswith(COMPARE) for word in words)
 
 
 def _related(prompted: Prompted) -> bool:
