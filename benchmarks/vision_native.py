@@ -2,7 +2,7 @@
 
     python -m benchmarks.vision_native [--samples 3] [--volumes 1,2,3,4,5] [--field 0.4] [--preset paper] [--threads 1]
                                        [--device cpu] [--training] [--recompute 0] [--reference isotropic,own]
-                                       [--json FILE] [--arithmetic]
+                                       [--json FILE] [--arithmetic] [--working]
 
 A sample is a field of view and, for each of n volumes, an acquisition with its spacings, drawn from the paper's Table 2
 (`vp_train/synthesis/scan_geometries.json`), filled with Gaussian noise. The same sample goes through m natively and
@@ -15,6 +15,9 @@ the mean of each sample's ratio, in which a sample counts as much whatever its s
 `--reference` says where volumes of different geometries meet (`VisionConfig.reference`); several are measured on the
 same samples. Conformed volumes have one geometry, so that it does not matter there. `--arithmetic` counts what there is
 to multiply, which takes seconds at the full field of view.
+
+`--preset bundled` is the network of the bundled checkpoint. With `--working` native volumes are brought to the working
+spacing of its configuration first, as they are whenever it runs, and that is counted; conformed ones stay at 1 mm.
 
 A CPU cannot do the paper's field of view for five volumes in training: `--field` scales it along each axis. Spacings
 are as they are, so that the ratios are those of the full field but for what borders cost.
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 Grid = tuple[tuple[int, int, int], tuple[float, float, float]]
 """Shape, and spacing in mm."""
 CONFORMED = "1 mm"
+BUNDLED = "bundled"
 CPU_COLUMNS = (("cpu", "wall", "peak"), ("cpu", "peak"))
 """Of a `Cost`, what the table gives of inference and of training."""
 GPU_COLUMNS = (("wall", "peak"), ("wall", "peak"))
@@ -142,14 +146,14 @@ def measure(task: dict[str, Any]) -> Cost:
     import torch
 
     from vp_model.geometry import Placed
-    from vp_model.vision.config import preset
     from vp_model.vision.network import VisionNetwork
+    from vp_model.vision.prepare import reduce_to
 
     device = task["device"]
     if device == "cpu":
         torch.set_num_threads(task["threads"])
     torch.manual_seed(0)
-    config = replace(preset(task["preset"]), reference=task["reference"])
+    config = configured(task["preset"], task["reference"])
     network = VisionNetwork(config).eval().to(device)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     network.recomputed_levels = task["recompute"]
@@ -159,7 +163,23 @@ def measure(task: dict[str, Any]) -> Cost:
         world[:3, 3] = [-(size - 1) * step / 2 for size, step in zip(shape, spacing, strict=True)]
         volumes.append(Placed(torch.randn(1, 1, *shape, device=device), world))
     phi = torch.rand(1, len(volumes), config.condition_size, device=device)
-    return measured_on(device, passes(network, volumes, phi)[1 if task["training"] else 0])
+    working = task["working_mm"]
+
+    def work() -> None:
+        seen = volumes if working is None else [reduce_to(one.features, one.world, working) for one in volumes]
+        passes(network, seen, phi)[1 if task["training"] else 0]()
+
+    return measured_on(device, work)
+
+
+def configured(name: str, reference: str) -> VisionConfig:
+    """The configuration of a preset, or of the bundled checkpoint, which keeps its own meeting place."""
+    from vp_model.checkpoint import open_checkpoint
+    from vp_model.vision.config import config_from_dict, preset
+
+    if name == BUNDLED:
+        return config_from_dict(open_checkpoint().vision)
+    return replace(preset(name), reference=reference)  # type: ignore[arg-type]
 
 
 def passes(
@@ -193,7 +213,8 @@ def compare(
         for mode, found in costs.items():
             chosen = (references[0], conformed(grids)) if mode == CONFORMED else (mode, grids)
             reference, shapes = chosen
-            task = {**options, "reference": reference, "grids": shapes, "training": training}
+            working = None if mode == CONFORMED else options.get("working_mm")
+            task = {**options, "reference": reference, "grids": shapes, "training": training, "working_mm": working}
             found.append(in_a_process(measure, task) if options["device"] == "cpu" else measure(task))
     return costs
 
@@ -238,19 +259,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--recompute", type=int, default=0)
     parser.add_argument("--training", action="store_true")
     parser.add_argument("--arithmetic", action="store_true", help="count multiplications, and measure nothing")
+    parser.add_argument("--working", action="store_true", help="native volumes at the preset's working spacing")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="where to write the numbers too")
     chosen = parser.parse_args(arguments)
     options = {name: getattr(chosen, name) for name in ("preset", "threads", "device", "recompute")}
     references = chosen.reference.split(",")
+    config = configured(chosen.preset, references[0])
+    options["working_mm"] = config.working_spacing_mm if chosen.working else None
     if chosen.arithmetic:
-        from vp_model.vision.config import preset
-
         print(f"| n | voxels | {' | '.join(f'multiplications, {reference}' for reference in references)} |")
         print("|---" * (2 + len(references)) + "|")
         for count in map(int, chosen.volumes.split(",")):
             samples = draw(np.random.default_rng((chosen.seed, count)), chosen.samples, count, chosen.field)
-            print(arithmetic(count, samples, preset(chosen.preset), references), flush=True)
+            print(arithmetic(count, samples, config, references), flush=True)
         return
     print(f"{chosen.preset}, {chosen.samples} samples, field of view × {chosen.field:g}: native / 1 mm: ratio\n")
     on_cpu = chosen.device == "cpu"
