@@ -17,7 +17,7 @@ from vp_model.geometry import Placed, Shape, spacing
 from vp_model.vision.network import VisionNetwork
 from vp_train.datasets.parcels import load_parcels
 from vp_train.synthesis.scene import Image, placed_field
-from vp_train.training.loss import whole_map_loss
+from vp_train.training.loss import recipe_loss
 from vp_train.training.recipe import Recipe
 
 WARMING = 3
@@ -89,7 +89,7 @@ class StepGraphs:
             # What autocast keeps for later would be read by graphs that did not make it.
             with torch.autocast("cuda", torch.bfloat16, enabled=self.recipe.bf16, cache_enabled=False):
                 (logits,) = self.network([Placed(image, world)], phi)
-            loss, dice = whole_map_loss(logits.float(), targets, self.recipe.voxelwise, weights)
+            loss, dice = recipe_loss(self.recipe, logits.float(), targets, weights)
             loss.backward()  # type: ignore[no-untyped-call]
             return loss.detach(), dice.detach()
 

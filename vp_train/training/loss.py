@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from vp_train.training.recipe import Recipe
+
 SMOOTH = 1e-3
 BLOCK = 4096
 """Voxels that `whole_map_loss` takes at a time on a CPU, whose cache they fit into."""
@@ -59,6 +61,40 @@ def whole_map_loss(
     """
     loss, dice = _WholeMapLoss.apply(logits.flatten(1), targets.flatten(1), voxelwise, weights)
     return loss, dice
+
+
+def recipe_loss(
+    recipe: Recipe, logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(loss, mean soft Dice of the targets present, detached) of one image, as a recipe has it.
+
+    Args:
+        logits, targets: (k, w, h, d), the recipe's pathologies last.
+        weights: (k,) weight of each target in the mean of Dice.
+    """
+    if not recipe.voxelwise:
+        return segmentation_loss(logits, targets, recipe.cross_entropy, weights)
+    loss, dice = whole_map_loss(logits, targets, recipe.voxelwise, weights)
+    if recipe.balanced:
+        lesions = slice(-len(recipe.pathologies), None)
+        loss = loss + recipe.balanced * balanced_entropy(logits[lesions], targets[lesions], recipe.balanced_share)
+    return loss, dice
+
+
+def balanced_entropy(logits: torch.Tensor, targets: torch.Tensor, share: float) -> torch.Tensor:
+    """Mean over the targets of a cross-entropy in which all voxels of a target together count `share`, however few they
+    are, and all others the rest.
+
+    A small target that a network has not found yet is nowhere, and there soft Dice has next to no gradient: that is
+    multiplied with the probability, which is 0. A plain cross-entropy has one, a thousandth of what it is for others.
+
+    Args:
+        logits, targets: (k, w, h, d).
+    """
+    x, y = logits.flatten(1), targets.flatten(1)
+    inside = (functional.softplus(-x) * y).sum(dim=1) / y.sum(dim=1).clamp(min=1.0)
+    outside = (functional.softplus(x) * (1 - y)).sum(dim=1) / (1 - y).sum(dim=1).clamp(min=1.0)
+    return (share * inside + (1 - share) * outside).mean()
 
 
 class _WholeMapLoss(torch.autograd.Function):

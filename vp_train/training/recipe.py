@@ -61,6 +61,8 @@ class Recipe:
         emphasis: weight of a target in the mean of Dice where it is not 1.
         voxelwise: weight of a cross-entropy summed over the targets (`loss.whole_map_loss`); where 0, `cross_entropy`
             weighs one that is averaged over them.
+        balanced: weight of `loss.balanced_entropy` of the pathologies, in which their voxels count `balanced_share`; 0,
+            none. With it lesions of all kinds begin to be found within a few hundred steps, without it none does.
         condition_noise: standard deviation of what is added to φ, so that m bears what a language model emits instead.
         lesions: of many kinds, drawn into the label maps; None: only the white matter lesions of every scene.
         table_learns: whether conditions of the label maps' targets and of `regions` still change; off once a language
@@ -98,6 +100,8 @@ class Recipe:
     part_mm: float | None = None
     bf16: bool = True
     by_time: bool = False
+    balanced: float = 0.0
+    balanced_share: float = 0.1
 
     @property
     def pathologies(self) -> tuple[str, ...]:
@@ -109,6 +113,10 @@ class Recipe:
         """Names of everything that is learned, as the condition table has them."""
         regions = load_parcels().names if self.regions else ()
         return (*load_labels().targets, *regions, *self.pathologies)
+
+    def __post_init__(self) -> None:
+        if self.balanced and not (self.lesions and self.voxelwise):
+            raise ValueError("balanced weighs pathologies beside voxelwise: a recipe needs both lesions and voxelwise.")
 
     @property
     def can_be_recorded(self) -> bool:

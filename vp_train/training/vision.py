@@ -35,7 +35,7 @@ from vp_train.training.condition import ConditionTable, read_vectors, save_condi
 from vp_train.training.drawing import Drawing
 from vp_train.training.examples import SEED_STRIDE, Example, LesionSource, draw_example
 from vp_train.training.graphs import StepGraphs
-from vp_train.training.loss import segmentation_loss, whole_map_loss
+from vp_train.training.loss import recipe_loss
 from vp_train.training.recipe import Recipe
 
 NEW_SPREAD = 0.7
@@ -185,10 +185,7 @@ def _passed(
     with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16 and device.type == "cuda"):
         logits = network([image.placed for image in images], phi)
     results = [
-        whole_map_loss(found.float(), image.targets, recipe.voxelwise, weights)
-        if recipe.voxelwise
-        else segmentation_loss(found.float(), image.targets, recipe.cross_entropy, weights)
-        for found, image in zip(logits, images, strict=True)
+        recipe_loss(recipe, found.float(), image.targets, weights) for found, image in zip(logits, images, strict=True)
     ]
     loss = torch.stack([loss for loss, _ in results]).mean()
     loss.backward()  # type: ignore[no-untyped-call]
