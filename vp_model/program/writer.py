@@ -20,8 +20,9 @@ from dataclasses import dataclass, replace
 
 from vp_model.program.checker import Known, check, check_block, check_header
 from vp_model.program.errors import ProgramError
-from vp_model.program.grammar import INDENT, Place, line_grammar
+from vp_model.program.grammar import line_grammar
 from vp_model.program.parser import parse
+from vp_model.program.rules import INDENT, Place
 from vp_model.program.types import Type
 from vp_model.program.units import units_after, units_inside
 
