@@ -172,10 +172,12 @@ def _inputs(dates: str, kinds: str, count: list[int]) -> list[tuple[date | None,
             visits.append(date.fromisoformat(text))
         except ValueError:
             _stop(f"--dates: {text!r} is no date of the form YYYY-MM-DD.", WRONG_USE)
-    spoken = [part.strip() for part in kinds.split(",") if part.strip()]
-    for kind in spoken:
-        if kind not in KINDS:
-            _stop(f"--kinds: {kind!r} is not one of {', '.join(KINDS)}.", WRONG_USE)
+    known = {kind.upper(): kind for kind in KINDS}
+    spoken = []
+    for text in [part.strip() for part in kinds.split(",") if part.strip()]:
+        if text.upper() not in known:
+            _stop(f"--kinds: {text!r} is not one of {', '.join(KINDS)}.", WRONG_USE)
+        spoken.append(known[text.upper()])
     number = count[0] if count else max(len(visits), len(spoken), 1)
     for name, given in (("--dates", visits), ("--kinds", spoken)):
         if given and len(given) != number:

@@ -118,6 +118,36 @@ def test_wrong_options_are_named(options: tuple[str, ...], said: str) -> None:
     assert said in done.output
 
 
+def test_sequence_types_may_be_in_small_letters() -> None:
+    done = CliRunner().invoke(app, ["plan", "segment the brainstem", "--kinds", "t1, Flair"])
+    assert "on v1 (T1) and v2 (FLAIR)" in done.stdout
+
+
+def test_a_refusal_is_short_for_people_and_whole_for_programs(loaded_once: Agent) -> None:
+    short = CliRunner().invoke(app, ["plan", "segment the habenula"]).stdout
+    assert "`vp-model show` lists them all" in short and len(short) < 1500
+    _, plan = planned("segment the habenula")
+    assert all(name in plan["reason"] for name in loaded_once.checkpoint.served)
+    listed = CliRunner().invoke(app, ["show"]).stdout
+    assert all(name in listed for name in loaded_once.checkpoint.served)
+
+
+def test_a_folder_that_cannot_be_made_is_named_before_anything_is_computed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "a.nii").write_text("no image")
+    out = str(tmp_path / "file" / "out")
+    done = CliRunner().invoke(app, ["run", "segment the brainstem", str(tmp_path / "a.nii"), "--out", out])
+    assert done.exit_code == 2 and "--out" in done.output
+
+
+def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.nii").write_text("no image")
+    done = CliRunner().invoke(
+        app, ["run", "segment the brainstem", str(tmp_path / "a.nii"), "--out", str(tmp_path / "out")]
+    )
+    assert done.exit_code == 2 and "a.nii cannot be read" in done.output
+
+
 def test_a_folder_that_is_no_checkpoint_is_named() -> None:
     done = CliRunner().invoke(app, ["show", "--checkpoint", "/nowhere"])
     assert done.exit_code == 1
