@@ -151,6 +151,8 @@ def test_what_the_prompt_does_not_name_is_refused(prompt: str, structure: str, s
         ("white matter lesions located in the left hippocampus", "within the hippocampus"),
         ("volume of the anterior hippocampus and the brainstem", "anterior hippocampus"),
         ("occipital hippocampus volume", "occipital hippocampus"),
+        ("brainstem and anterior hippocampus", "anterior hippocampus"),
+        ("hippocampus infarct volume", "hippocampus infarct"),
     ],
 )
 def test_what_cannot_be_found_or_selected_is_refused_beside_what_can(prompt: str, said: str) -> None:

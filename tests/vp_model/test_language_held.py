@@ -497,6 +497,7 @@ def test_an_extreme_is_reported_once_and_nothing_else() -> None:
     [
         ("what volume is occupied by the thalamus", False),
         ("what number of plaques does the participant have", False),
+        ("mask of the thalamus", False),
         ("how many layers does the thalamus have", True),
         ("how many plaques are within the thalamus", True),
         ("why is the thalamus so large", True),
@@ -506,3 +507,43 @@ def test_an_extreme_is_reported_once_and_nothing_else() -> None:
 )
 def test_a_plain_question_for_a_size_or_a_number_is_understood(prompt: str, may_refuse: bool) -> None:
     assert held(prompt).agrees('refuse("not understood")', ()) is may_refuse
+
+
+@pytest.mark.parametrize(
+    ("prompt", "line", "mended"),
+    [
+        ("hyperintense share of the brainstem", "limit = mean_intensity(around, v4) - spread", "+ spread"),
+        ("hypointense share of the brainstem", "part = brighter_than(roi, v4, limit)", "darker_than"),
+    ],
+)
+def test_what_is_bright_is_not_taken_for_dark(prompt: str, line: str, mended: str) -> None:
+    before = ['task("relative volume analysis")']
+    assert not held(prompt).agrees(line, before)
+    assert [mended in text for text in held(prompt).mended(line, before)] == [True]
+
+
+def test_signal_is_named_as_the_modality_of_its_image_has_it() -> None:
+    ct = (InputVolume("v1", "CT", "2023-01-05", 0),)
+    before = ['task("signal intensity")', "inside = mean_intensity(roi, v1)"]
+    mended = held("signal of the brainstem", ct).mended('    answer("hyperintense", roi)', before)
+    assert mended == ('    answer("hyperdense", roi)',)
+    assert held("signal of the brainstem").agrees('    answer("hyperintense", roi)', before)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "meant"),
+    [
+        ("thalamus and brain and caudate", ["brain"]),
+        ("thalamus, brain; caudate", ["brain"]),
+        ("thalamus in the brain", []),
+        ("left caudate, white matter lesion, thalamus", ["white matter lesion"]),
+        ("white matter lesions known, thalamus", []),
+    ],
+)
+def test_what_stands_in_a_list_is_asked_for(prompt: str, meant: list[str]) -> None:
+    assert [item.name for item in asked_structures(prompt, KNOWN) if item.meant] == meant
+
+
+def test_a_comparison_of_sides_misses_no_session() -> None:
+    assert not held("which of the two thalami is smaller").agrees('refuse("missing session")', ())
+    assert held("is the thalamus smaller").agrees('refuse("missing session")', ())

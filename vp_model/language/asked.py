@@ -64,6 +64,13 @@ SEVERAL_OF_STUDY = frozenset(
 """Words that `both` may count, beside those for sessions."""
 NEED_NO_PART = frozenset({"brain"})
 """What prompts also name to say where (`in the brain`), or as a part of another name (`brain images`)."""
+HOLDING = frozenset({"of", "in", "on", "within", "inside", "into", "from", "with", "this", "to"})
+"""Words before what a prompt names to say where."""
+WHOLE = frozenset({"the", "whole", "entire"})
+JOINS = frozenset(
+    {"and", "or", "plus", "the", "left", "right", "both", "bilateral", "side", "sided", "of", "on", "l", "r"}
+)
+"""Words between the names of a list, sides among them."""
 MOST_DROPPED = 5
 SAID_TWICE = re.compile(r"\b(left|right)\s*\(\s*(?:left|right|l|r)\s*\)", re.IGNORECASE)
 IN_BRACKETS = re.compile(r"\(\s*(left|right|l|r|lt|rt)\s*\)", re.IGNORECASE)
@@ -117,7 +124,8 @@ def asked_structures(prompt: str, known: Collection[str]) -> tuple[Asked, ...]:
         told = {mentions[place].name for place, owner in owners.items() if owner == index} if clear else set()
         sides = frozenset(SIDES if BOTH in told else told or SIDES)
         # "The right putamen and caudate" may mean the right caudate.
-        meant = name in NEED_NO_PART and len(mentions[index].words) > 1
+        beside = _beside_in_list(index, mentions, structures)
+        meant = (name in NEED_NO_PART and (len(mentions[index].words) > 1 or beside > 0)) or beside == len(SIDES)
         asked.append(Asked(name, sides, clear and bool(told or not owners), meant))
     return tuple(asked)
 
@@ -131,6 +139,24 @@ def _of_other(mentions: Sequence[Mention], index: int) -> bool:
         return following[0].name == "visit" or following[0].words[0] in SEVERAL_OF_STUDY
     before = [mention.words[0] for mention in mentions[max(0, index - 3) : index]]
     return following[0].words[0] in BODY or (before[1:] in (["on", "the"], ["in", "the"]) and before[0] in BODY)
+
+
+def _beside_in_list(place: int, mentions: Sequence[Mention], structures: Collection[int]) -> int:
+    """On how many sides of a structure others stand in a list with it: between them are but sides and words that join,
+    and before it no word that says where.
+    """
+    start = place - 1
+    while start >= 0 and mentions[start].words[0] in WHOLE:
+        start -= 1
+    if start >= 0 and mentions[start].words[0] in HOLDING:
+        return 0
+    found = 0
+    for step in (-1, 1):
+        other = place + step
+        while 0 <= other < len(mentions) and mentions[other].words[0] in JOINS:
+            other += step
+        found += other in structures
+    return found
 
 
 def _hemisphere(mention: Mention, known: Collection[str]) -> bool:

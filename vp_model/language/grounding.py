@@ -50,6 +50,8 @@ LINKING = frozenset(
 """Words between the names of a list."""
 WITHIN = frozenset({"in", "within", "inside", "located", "lying", "situated"})
 BEING = frozenset({"are", "is", "lie", "lies", "that", "which"})
+UNSPECIFIC = (("cortex",), ("white", "matter"), ("gray", "matter"))
+"""Names that with a word before them that nobody knows mean something else: `premotor cortex`."""
 AFTER_VERBS = frozenset({("over",), ("me",), ("us",), ("it",)})
 """Words after which a part of the body is a verb: `and hand me`."""
 PARTS = frozenset(
@@ -111,6 +113,8 @@ def ungrounded(
         return f"This model has not learned to find the {beside}."
     if structures and (part := _part_of_known(mentions, known)):
         return f"This model has not learned to find the {part}."
+    if disease := _disease_of(mentions, [name for name, _ in structures], known):
+        return f"This model has not learned to find the {disease}."
     if structures and (place := _holding_lesions(mentions, known)):
         return f"This model cannot tell the lesions within the {place} from others."
     # Parts of a lesion load and its place are found with the help of anatomy that the prompt need not name.
@@ -151,10 +155,32 @@ def _beside_known(mentions: Sequence[Mention], known: Collection[str]) -> str:
 def _part_of_known(mentions: Sequence[Mention], known: Collection[str]) -> str:
     """A part of a structure that is known, which has no name of its own: `anterior putamen`; or an empty text."""
     for index, (mention, following) in enumerate(pairwise(mentions)):
-        before = mentions[index - 1].words[-1] if index else ""
-        if len(mention.words) == 1 and mention.words[0] in PARTS and before not in NO_PART and _found(following, known):
+        before = [other.words[-1] for other in reversed(mentions[max(0, index - 2) : index])]
+        if before and before[0] in JOINING and before[1:] and before[1] not in PARTS:
+            before = []
+        placed = mention.words[0] in PARTS and not (before and before[0] in NO_PART)
+        unheard = mention.sort == "strange" and following.words in UNSPECIFIC
+        if len(mention.words) == 1 and (placed or unheard) and _found(following, known):
             return " ".join((*mention.words, *following.words))
     return ""
+
+
+def _disease_of(mentions: Sequence[Mention], segmented: Collection[str], known: Collection[str]) -> str:
+    """A disease that cannot be found and is named by its place, where a program takes the place instead: `parietal lobe
+    infarct`; or an empty text.
+    """
+    structures = load_ontology().structures
+    diseased: dict[str, str] = {}
+    alone: set[str] = set()
+    for mention, following in pairwise([*mentions, Mention("word", "", ("",))]):
+        if mention.sort != "structure" or structures[mention.name].kind != "anatomy":
+            continue
+        disease = following.sort == "structure" and structures[following.name].kind == "pathology"
+        if disease and not _found(following, known):
+            diseased[mention.name] = " ".join((*mention.words, *following.words))
+        else:
+            alone.add(mention.name)
+    return next((words for name, words in diseased.items() if name in {*segmented} - alone), "")
 
 
 def _found(mention: Mention, known: Collection[str]) -> bool:

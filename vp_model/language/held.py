@@ -21,6 +21,7 @@ from vp_model.language.asked import (
     segmented_in,
     wholly,
 )
+from vp_model.language.contrasts import contrast_mended
 from vp_model.language.dates import with_dates
 from vp_model.language.extremes import extreme_of, fits_extreme, made_extreme
 from vp_model.language.matching import EXTENT, SECOND, Prompted, axis_of, line_fits, measurable, task_fits
@@ -96,12 +97,15 @@ class Held:
         self._of_named_kind = tuple(volume for volume in last if asked_for(volume.kind, named, there))
         self._unknown = any(mark in reading.outline for mark in MARKS) or not self._readings[-1]
         self._may_miss = may_miss_image(prompt, volumes)
+        self._kinds = {volume.name: volume.kind for volume in volumes}
         self._last = tuple(volume.name for volume in last)
         self._sizes = sizes_of(prompt)
         self._margins = margins_of(prompt)
         told = {mention.name for mention in mentions if mention.sort == "concept"}
         self._extreme = extreme_of(told, bool(self._diseases))
-        self._may_miss_session = bool(told & OF_SESSIONS) or any(
+        # "Which of the two is smaller" compares sides.
+        compared = told & OF_SESSIONS <= {"grow"} and "which" in words_of(prompt) and len(asked) == 1
+        self._may_miss_session = (bool(told & OF_SESSIONS) and not compared) or any(
             word in LASTING or any(map(str.isdigit, word)) for word in words_of(prompt)
         )
         visits = {volume.visit for volume in volumes if volume.visit}
@@ -135,6 +139,7 @@ class Held:
             and self._right_image(statement, before)
             and self._right_refusal(statement)
             and (not self._complete or task_fits(statement, self._prompted))
+            and self._contrast(statement, before) == statement
             and fits_extreme(statement, before, self._extreme, self._last)
             and (not self._complete or line_fits(statement, before, self._prompted))
             and (not (saved := consistent(statement, before, self._margins)) or statement in saved)
@@ -163,6 +168,8 @@ class Held:
         if not self._right_date(line):
             found += [VISIT.sub(rf"\g<call>{date}", line) for date in self._dates]
         statement = line.strip()
+        if (contrast := self._contrast(statement, before)) != statement:
+            found.append(line.replace(statement, contrast))
         found += made_extreme(statement, before, self._extreme, self._last)
         if self._prompted.axis:
             found.append(EXTENT.sub(rf"\g<call>{self._prompted.axis}", line))
@@ -263,6 +270,9 @@ class Held:
             return True
         read = {found["volume"] for found in INTENSITY_OF.finditer(statement)}
         return read <= {volume.name for volume in self._of_named_kind}
+
+    def _contrast(self, statement: str, before: Sequence[str]) -> str:
+        return contrast_mended(statement, before, self._prompted.told, self._kinds)
 
     def _right_size(self, statement: str) -> bool:
         found = SIZE.search(statement)

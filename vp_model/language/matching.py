@@ -35,7 +35,21 @@ LENGTHS = ("length", "long", "longer", "deep", "elongat")
 """Beginnings of words for an axis that are said of any."""
 EXTENT = re.compile(r'(?P<call>\bextent\([^"]*, ")(?P<axis>[a-z-]+)(?="\))')
 POSITION = frozenset(
-    {"from", "to", "relation", "regard", "respect", "higher", "lower", "which", "position", "seen", "stand", "looking"}
+    {
+        "from",
+        "to",
+        "relation",
+        "regard",
+        "respect",
+        "higher",
+        "lower",
+        "which",
+        "position",
+        "seen",
+        "stand",
+        "looking",
+        "spatial",
+    }
 )
 """Words, beside the concepts, with which prompts ask where one structure lies from another."""
 SIDE_OF = (("left", "of"), ("right", "of"))
@@ -68,9 +82,11 @@ SELECTING = frozenset(
 """Concepts that choose a part of a lesion load."""
 SELECT = ("deep", "ventric", "cort")
 """Beginnings of words that do so, too."""
-VOLUME, COUNT, OPINION = "volume", "count", "type"
-"""Concepts: of sizes, of numbers, and of what images do not tell by measuring."""
-OPINIONS = frozenset({"why", "should", "explain", "cause", "causes", "because", "normal", "healthy", "too", "mean"})
+VOLUME, COUNT, SEGMENT, OPINION = "volume", "count", "segment", "type"
+"""Concepts: of sizes, of numbers, of masks, and of what images do not tell by measuring."""
+OPINIONS = frozenset(
+    {"why", "should", "explain", "cause", "causes", "because", "normal", "healthy", "too", "mean", "density", "into"}
+)
 """Words with which prompts ask for opinions."""
 LARGEST = re.compile(r"\blargest\(")
 MOMENT = re.compile(r"^when = (?P<call>earliest|latest)\(")
@@ -142,13 +158,16 @@ def line_fits(statement: str, before: Sequence[str], prompted: Prompted) -> bool
 
 
 def measurable(prompted: Prompted) -> bool:
-    """Whether a prompt that names nothing unknown plainly asks how large structures are, or how many lesions there are;
-    lesions within a structure cannot be told from others, and opinions are not measured.
+    """Whether a prompt that names nothing unknown plainly asks for structures or their sizes, or how many lesions there
+    are; lesions within a structure cannot be told from others, and opinions are not measured.
     """
     kinds = {load_ontology().structures[item.name].kind for item in prompted.asked if item.name not in NEED_NO_PART}
     if OPINION in prompted.told or not OPINIONS.isdisjoint(prompted.words) or len(kinds) != 1:
         return False
-    return VOLUME in prompted.told or (COUNT in prompted.told and kinds == {"pathology"})
+    if kinds == {"pathology"}:
+        sized = any(word[0].isdigit() for word in prompted.words)
+        return COUNT in prompted.told or (VOLUME in prompted.told and not sized)
+    return not {VOLUME, SEGMENT}.isdisjoint(prompted.told)
 
 
 def axis_of(mentions: Sequence[Mention]) -> str:
