@@ -153,6 +153,7 @@ def test_what_the_prompt_does_not_name_is_refused(prompt: str, structure: str, s
         ("occipital hippocampus volume", "occipital hippocampus"),
         ("brainstem and anterior hippocampus", "anterior hippocampus"),
         ("hippocampus infarct volume", "hippocampus infarct"),
+        ("how thick are the layers of the left hippocampus", "layers of the hippocampus"),
     ],
 )
 def test_what_cannot_be_found_or_selected_is_refused_beside_what_can(prompt: str, said: str) -> None:

@@ -547,3 +547,14 @@ def test_what_stands_in_a_list_is_asked_for(prompt: str, meant: list[str]) -> No
 def test_a_comparison_of_sides_misses_no_session() -> None:
     assert not held("which of the two thalami is smaller").agrees('refuse("missing session")', ())
     assert held("is the thalamus smaller").agrees('refuse("missing session")', ())
+
+
+def test_a_session_is_of_the_year_that_the_prompt_says() -> None:
+    line = 'when = visit("2023-01-05")'
+    assert held("volume of the thalamus at the 2023 scan").agrees(line, ['task("volume analysis")'])
+    assert not held("accident in 2015. current volume of the thalamus").agrees(line, ['task("volume analysis")'])
+
+
+def test_a_mask_alone_is_no_measurement() -> None:
+    assert not held("complete mask of the thalamus").agrees('task("volume analysis")', ())
+    assert held("mask and volume of the thalamus").agrees('task("volume analysis")', ())

@@ -50,6 +50,30 @@ LINKING = frozenset(
 """Words between the names of a list."""
 WITHIN = frozenset({"in", "within", "inside", "located", "lying", "situated"})
 BEING = frozenset({"are", "is", "lie", "lies", "that", "which"})
+PART_NOUNS = frozenset(
+    {
+        "nucleus",
+        "nuclei",
+        "subfield",
+        "subfields",
+        "layer",
+        "layers",
+        "wall",
+        "floor",
+        "roof",
+        "head",
+        "tail",
+        "tip",
+        "pole",
+        "horn",
+        "genu",
+        "splenium",
+        "limb",
+        "crus",
+        "lobule",
+    }
+)
+"""Words for a part, where `of` and a structure follow: `layers of the hippocampus`."""
 UNSPECIFIC = (("cortex",), ("white", "matter"), ("gray", "matter"))
 """Names that with a word before them that nobody knows mean something else: `premotor cortex`."""
 AFTER_VERBS = frozenset({("over",), ("me",), ("us",), ("it",)})
@@ -82,6 +106,7 @@ NO_PART = frozenset(
 )
 """Words after which they tell where something lies: `which is more anterior, putamen or caudate`."""
 BETWEEN = frozenset((word,) for word in {*WITHIN, *BEING, *LINKING} - JOINING)
+SIDED = frozenset({"the", "left", "right", "both", "bilateral", "l", "r"})
 SIDE_WORDS = {"left": frozenset({"left", "l", "lt", "lefts", "lft"}), "right": frozenset({"right", "r", "rt", "rgt"})}
 BOTH_WORDS = frozenset(
     {"both", "bilateral", "bilaterally", "other", "asymmetry", "sides", "each", "either", "two", "contralateral"}
@@ -111,7 +136,7 @@ def ungrounded(
     mentions = read_all(prompt)
     if structures and (beside := _beside_known(mentions, known)):
         return f"This model has not learned to find the {beside}."
-    if structures and (part := _part_of_known(mentions, known)):
+    if structures and (part := _part_of_known(mentions, known) or _part_named(mentions, known)):
         return f"This model has not learned to find the {part}."
     if disease := _disease_of(mentions, [name for name, _ in structures], known):
         return f"This model has not learned to find the {disease}."
@@ -162,6 +187,19 @@ def _part_of_known(mentions: Sequence[Mention], known: Collection[str]) -> str:
         unheard = mention.sort == "strange" and following.words in UNSPECIFIC
         if len(mention.words) == 1 and (placed or unheard) and _found(following, known):
             return " ".join((*mention.words, *following.words))
+    return ""
+
+
+def _part_named(mentions: Sequence[Mention], known: Collection[str]) -> str:
+    """A part of a structure that is known, named by a noun: `layers of the hippocampus`; or an empty text."""
+    for index, mention in enumerate(mentions[:-2]):
+        if mention.words[-1] not in PART_NOUNS or mention.sort == "structure" or mentions[index + 1].words != ("of",):
+            continue
+        place = index + 2
+        while place < len(mentions) and mentions[place].words[0] in SIDED:
+            place += 1
+        if place < len(mentions) and _found(mentions[place], known):
+            return f"{mention.words[-1]} of the {' '.join(mentions[place].words)}"
     return ""
 
 

@@ -24,7 +24,7 @@ from vp_model.language.asked import (
 from vp_model.language.contrasts import contrast_mended
 from vp_model.language.dates import with_dates
 from vp_model.language.extremes import extreme_of, fits_extreme, made_extreme
-from vp_model.language.matching import EXTENT, SECOND, Prompted, axis_of, line_fits, measurable, task_fits
+from vp_model.language.matching import EXTENT, SECOND, YEAR, Prompted, axis_of, line_fits, measurable, task_fits
 from vp_model.language.moments import PRESENT, moment_of
 from vp_model.language.needs import HOUNSFIELD, NEED_IMAGES, may_miss_image, of_same_kind, of_session
 from vp_model.language.quantities import margins_of, sizes_of
@@ -280,7 +280,10 @@ class Held:
 
     def _right_date(self, statement: str) -> bool:
         found = VISIT.search(statement)
-        return found is None or not self._dates or found["date"] in self._dates
+        if found is None or self._dates:
+            return found is None or found["date"] in self._dates
+        years = [word for word in self._prompted.words if YEAR.fullmatch(word)]
+        return not years or found["date"][:4] in years
 
     def _all_sessions(self, statement: str, before: Sequence[str]) -> bool:
         """Whether a volume that is asked for at one session is about to be shown for all, or of another."""

@@ -59,7 +59,7 @@ COMPARING = frozenset(
 """Concepts with which prompts compare structures."""
 MANY = 2
 AS_WELL = "as well as"
-COMPARED = frozenset({"than", "or", "versus", "as", "same", "over", "which", "times", "into", "/"})
+COMPARED = frozenset({"than", "or", "versus", "as", "same", "over", "which", "times", "into", "next", "/"})
 COMPARE = ("relat", "match", "contrast", "equal", "proportion", "similar", "divid", "exceed", "beside", "alongside")
 """Words, and beginnings of words, that do so, too."""
 PART = re.compile(r"^\w+_all = segment\(")
@@ -84,8 +84,24 @@ SELECT = ("deep", "ventric", "cort")
 """Beginnings of words that do so, too."""
 VOLUME, COUNT, SEGMENT, OPINION = "volume", "count", "segment", "type"
 """Concepts: of sizes, of numbers, of masks, and of what images do not tell by measuring."""
+SIZE, MEASURED = 'task("volume analysis")', frozenset({VOLUME, COUNT, "measure", "box", "extent"})
+"""A task, and the concepts of which one asks for it where masks are asked for, too."""
 OPINIONS = frozenset(
-    {"why", "should", "explain", "cause", "causes", "because", "normal", "healthy", "too", "mean", "density", "into"}
+    {
+        "why",
+        "should",
+        "explain",
+        "cause",
+        "causes",
+        "because",
+        "normal",
+        "healthy",
+        "too",
+        "mean",
+        "density",
+        "into",
+        "predict",
+    }
 )
 """Words with which prompts ask for opinions."""
 LARGEST = re.compile(r"\blargest\(")
@@ -123,6 +139,8 @@ def task_fits(statement: str, prompted: Prompted) -> bool:
     if statement == DIFFUSION:
         restricts = any(word.startswith("restrict") for word in prompted.words)
         return restricts or "diffusion" in prompted.told or "DWI" in prompted.kinds
+    if statement == SIZE and SEGMENT in prompted.told:
+        return not MEASURED.isdisjoint(prompted.told)
     if len(prompted.asked) != 1:
         return statement != COMPARISON or _compares(prompted)
     structure = load_ontology().structures[prompted.asked[0].name]
