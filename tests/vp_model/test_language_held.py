@@ -558,3 +558,17 @@ def test_a_session_is_of_the_year_that_the_prompt_says() -> None:
 def test_a_mask_alone_is_no_measurement() -> None:
     assert not held("complete mask of the thalamus").agrees('task("volume analysis")', ())
     assert held("mask and volume of the thalamus").agrees('task("volume analysis")', ())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "missing"),
+    [
+        ("change of the thalamus volume on flair", True),
+        ("change of the thalamus volume on t1", False),
+        ("change of the thalamus volume", False),
+    ],
+)
+def test_a_change_needs_the_images_that_are_named_in_two_sessions(prompt: str, missing: bool) -> None:
+    line = 'task("volume change")'
+    assert held(prompt).agrees(line, ()) is not missing
+    assert held(prompt).impossible(line, ()) == ("missing image" if missing else "")

@@ -26,7 +26,7 @@ from vp_model.language.dates import with_dates
 from vp_model.language.extremes import extreme_of, fits_extreme, made_extreme
 from vp_model.language.matching import EXTENT, SECOND, YEAR, Prompted, axis_of, line_fits, measurable, task_fits
 from vp_model.language.moments import PRESENT, moment_of
-from vp_model.language.needs import HOUNSFIELD, NEED_IMAGES, may_miss_image, of_same_kind, of_session
+from vp_model.language.needs import HOUNSFIELD, NEED_IMAGES, may_miss_image, of_one_session, of_same_kind, of_session
 from vp_model.language.quantities import margins_of, sizes_of
 from vp_model.language.reading import FOREIGN, STRANGE, UNLEARNED, asked_for, read_all, reading_of, words_of
 from vp_model.language.saved import LOOKED_AT, consistent, unsaved_volumes
@@ -67,6 +67,8 @@ LASTING = frozenset(
     {"still", "anymore", "constant", "steady", "remain", "remains", "remained", "stay", "stays", "stayed", "going"}
 )
 """Words that do so, too."""
+CHANGES = frozenset({'task("volume change")', 'task("extent change")', 'task("intensity change")'})
+"""Tasks that need images of several sessions."""
 ENHANCEMENT, INTENSITY_CHANGE = 'task("enhancement")', 'task("intensity change")'
 
 
@@ -95,6 +97,7 @@ class Held:
         last = of_session(volumes, -1)
         there = frozenset(volume.kind for volume in last)
         self._of_named_kind = tuple(volume for volume in last if asked_for(volume.kind, named, there))
+        self._of_one_session = of_one_session(named, volumes)
         self._unknown = any(mark in reading.outline for mark in MARKS) or not self._readings[-1]
         self._may_miss = may_miss_image(prompt, volumes)
         self._kinds = {volume.name: volume.kind for volume in volumes}
@@ -138,6 +141,7 @@ class Held:
             and not self._all_sessions(statement, before)
             and self._right_image(statement, before)
             and self._right_refusal(statement)
+            and not (statement in CHANGES and self._of_one_session)
             and (not self._complete or task_fits(statement, self._prompted))
             and self._contrast(statement, before) == statement
             and fits_extreme(statement, before, self._extreme, self._last)
@@ -200,6 +204,8 @@ class Held:
         if self._missed and VISIT.search(line) is not None:
             return "missing session"
         statement = line.strip()
+        if statement in CHANGES and self._of_one_session:
+            return "missing image"
         unread = not self._right_kind(statement, before) and not self._of_named_kind
         return "missing image" if unread or self._image(statement, before) is None else ""
 

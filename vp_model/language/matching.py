@@ -104,6 +104,8 @@ OPINIONS = frozenset(
     }
 )
 """Words with which prompts ask for opinions."""
+HOW_TO = frozenset({"do", "does", "could", "can"})
+"""Words after `how` with which they ask for advice."""
 LARGEST = re.compile(r"\blargest\(")
 MOMENT = re.compile(r"^when = (?P<call>earliest|latest)\(")
 TOLD_OF = {"earliest": "first", "latest": "last"}
@@ -180,7 +182,8 @@ def measurable(prompted: Prompted) -> bool:
     are; lesions within a structure cannot be told from others, and opinions are not measured.
     """
     kinds = {load_ontology().structures[item.name].kind for item in prompted.asked if item.name not in NEED_NO_PART}
-    if OPINION in prompted.told or not OPINIONS.isdisjoint(prompted.words) or len(kinds) != 1:
+    asks_how = any(pair[0] == "how" and pair[1] in HOW_TO for pair in pairwise(prompted.words))
+    if asks_how or OPINION in prompted.told or not OPINIONS.isdisjoint(prompted.words) or len(kinds) != 1:
         return False
     if kinds == {"pathology"}:
         sized = any(word[0].isdigit() for word in prompted.words)

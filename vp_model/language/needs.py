@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from vp_model.language.reading import CONTRAST, asked_for, read_all, words_of
 from vp_model.outcome import InputVolume
@@ -30,14 +30,23 @@ def of_same_kind(
     return next((pair for pair in pairs if pair[0].kind == pair[1].kind), None)
 
 
+def of_one_session(kinds: Collection[str], volumes: Sequence[InputVolume]) -> bool:
+    """Whether one session alone of several has volumes of the sequence types that a prompt names: no change can be
+    seen in them.
+    """
+    there = frozenset(volume.kind for volume in volumes)
+    found = {volume.session for volume in volumes if asked_for(volume.kind, kinds, there)}
+    return len(found) == 1 and len({volume.session for volume in volumes}) > 1
+
+
 def may_miss_image(prompt: str, volumes: Sequence[InputVolume]) -> bool:
     """Whether a study may lack an image that a prompt needs: one that it names, or that its question needs."""
     mentions = read_all(prompt)
     last = {volume.kind for volume in of_session(volumes, -1)}
     kinds = frozenset(volume.kind for volume in volumes)
     named = tuple(mention.name for mention in mentions if mention.sort == "kind")
-    for session in {volume.session for volume in volumes}:
-        there = {volume.kind for volume in volumes if volume.session == session}
+    for place in (0, -1):
+        there = {volume.kind for volume in of_session(volumes, place)}
         if any(not any(asked_for(kind, (name,), kinds) for kind in there) for name in named):
             return True
     concepts = {mention.name for mention in mentions if mention.sort == "concept"}
