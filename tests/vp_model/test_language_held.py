@@ -572,3 +572,10 @@ def test_a_change_needs_the_images_that_are_named_in_two_sessions(prompt: str, m
     line = 'task("volume change")'
     assert held(prompt).agrees(line, ()) is not missing
     assert held(prompt).impossible(line, ()) == ("missing image" if missing else "")
+
+
+def test_intensities_are_read_from_the_first_image_of_the_last_session_that_fits() -> None:
+    volumes = (*TWO_VISITS, InputVolume("v6", "T1", "2024-02-06", 1))
+    line = 'report("mean intensity", mean_intensity(now, v6))'
+    mended = held("mean t1 signal of the brainstem", volumes).mended(line, ['task("intensity analysis")'])
+    assert mended == (line.replace("v6", "v4"),)

@@ -48,6 +48,7 @@ def test_names_slips_and_concepts_are_read(prompt: str, reading: str) -> None:
         ("the crebrla", "the crebrla[_]"),
         ("hand me the hippocampus", "hand me the[#1][hippocampus]"),
         ("my hand", "my hand[foreign]"),
+        ("scan w/o the hippocampus", "scan[visit] without the[remove][#1][hippocampus]"),
         ("left atrium", "left atrium[foreign]"),
         ("left atrium of the lateral ventricle", "left[left] atrium of the lateral ventricle[?]"),
         ("volume of the tiger", "volume[volume] of the tiger[foreign]"),

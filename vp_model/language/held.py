@@ -96,7 +96,7 @@ class Held:
         self._named_kind = any(asked_for(volume.kind, named, kinds) for volume in volumes)
         last = of_session(volumes, -1)
         there = frozenset(volume.kind for volume in last)
-        self._of_named_kind = tuple(volume for volume in last if asked_for(volume.kind, named, there))
+        self._of_named_kind = tuple(volume for volume in last if asked_for(volume.kind, named, there))[:1]
         self._of_one_session = of_one_session(named, volumes)
         self._unknown = any(mark in reading.outline for mark in MARKS) or not self._readings[-1]
         self._may_miss = may_miss_image(prompt, volumes)
@@ -107,8 +107,9 @@ class Held:
         told = {mention.name for mention in mentions if mention.sort == "concept"}
         self._extreme = extreme_of(told, bool(self._diseases))
         # "Which of the two is smaller" compares sides.
-        compared = told & OF_SESSIONS <= {"grow"} and "which" in words_of(prompt) and len(asked) == 1
-        self._may_miss_session = (bool(told & OF_SESSIONS) and not compared) or any(
+        spoken = told & OF_SESSIONS
+        compared = (spoken <= {"grow"} and "which" in words_of(prompt) and len(asked) == 1) or spoken == {"compare"}
+        self._may_miss_session = (bool(spoken) and not compared) or any(
             word in LASTING or any(map(str.isdigit, word)) for word in words_of(prompt)
         )
         visits = {volume.visit for volume in volumes if volume.visit}

@@ -84,6 +84,8 @@ SELECT = ("deep", "ventric", "cort")
 """Beginnings of words that do so, too."""
 VOLUME, COUNT, SEGMENT, OPINION = "volume", "count", "segment", "type"
 """Concepts: of sizes, of numbers, of masks, and of what images do not tell by measuring."""
+PLAIN = frozenset({VOLUME, SEGMENT, "center", "longest", "crop", "box"})
+"""Concepts with which anatomy is plainly asked for."""
 SIZE, MEASURED = 'task("volume analysis")', frozenset({VOLUME, COUNT, "measure", "box", "extent"})
 """A task, and the concepts of which one asks for it where masks are asked for, too."""
 OPINIONS = frozenset(
@@ -188,7 +190,7 @@ def measurable(prompted: Prompted) -> bool:
     if kinds == {"pathology"}:
         sized = any(word[0].isdigit() for word in prompted.words)
         return COUNT in prompted.told or (VOLUME in prompted.told and not sized)
-    return not {VOLUME, SEGMENT}.isdisjoint(prompted.told)
+    return not PLAIN.isdisjoint(prompted.told)
 
 
 def axis_of(mentions: Sequence[Mention]) -> str:

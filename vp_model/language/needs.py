@@ -10,6 +10,10 @@ from vp_model.outcome import InputVolume
 NEED_IMAGES = {"enhancement": ("T1", f"T1{CONTRAST}"), "diffusion": ("DWI", "ADC")}
 """Concepts of a prompt, and the sequence types that the last session must have for them."""
 
+OVER_SESSIONS = frozenset({"change", "grow", "peryear", "compare", "first", "each", "both", "visit"})
+"""Concepts of prompts that need images of several sessions."""
+BRIGHTNESS = frozenset({"intensity", "brighter", "hyper", "hypo", "mean", "max", "min", "enhancement"})
+"""Concepts of prompts that need images of one sequence type."""
 HOUNSFIELD = frozenset({"hu", "hus", "hounsfield"})
 """Words that ask for CT."""
 HINTS = ("restrict", "diffus", "enhanc", "contrast")
@@ -45,11 +49,11 @@ def may_miss_image(prompt: str, volumes: Sequence[InputVolume]) -> bool:
     last = {volume.kind for volume in of_session(volumes, -1)}
     kinds = frozenset(volume.kind for volume in volumes)
     named = tuple(mention.name for mention in mentions if mention.sort == "kind")
-    for place in (0, -1):
+    concepts = {mention.name for mention in mentions if mention.sort == "concept"}
+    for place in (0, -1) if concepts & OVER_SESSIONS else (-1,):
         there = {volume.kind for volume in of_session(volumes, place)}
         if any(not any(asked_for(kind, (name,), kinds) for kind in there) for name in named):
             return True
-    concepts = {mention.name for mention in mentions if mention.sort == "concept"}
     for concept, needed in NEED_IMAGES.items():
         if concept in concepts:
             return not {*needed} <= last
@@ -58,4 +62,4 @@ def may_miss_image(prompt: str, volumes: Sequence[InputVolume]) -> bool:
         return "CT" not in last
     if any(word.startswith(HINTS) for word in words):
         return True
-    return of_same_kind(of_session(volumes, 0), of_session(volumes, -1)) is None
+    return bool(concepts & BRIGHTNESS) and of_same_kind(of_session(volumes, 0), of_session(volumes, -1)) is None

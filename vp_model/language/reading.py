@@ -70,6 +70,8 @@ def words_of(prompt: str) -> list[str]:
     """The words of a prompt: lower case, American spelling, slips mended, without punctuation."""
     text = unicodedata.normalize("NFKC", prompt).lower().replace("t2*", "t2 star").replace("\u2019", "'")
     text = re.sub(r"\br/o\b", "rule out", text)
+    text = re.sub(r"\bw/o\b", "without", text)
+    text = re.sub(r"\bw/(?=\s|\w)", "with ", text)
     text = text.replace("&", " and ").replace("%", " percent ").replace("+c", " c").replace(">", " larger than ")
     text = text.replace("<", " smaller than ")
     text = re.sub(r"(?<=\d)(mm|cm|ml|cc)\b", r" \1", text)
