@@ -549,6 +549,11 @@ def test_a_comparison_of_sides_misses_no_session() -> None:
     assert held("is the thalamus smaller").agrees('refuse("missing session")', ())
 
 
+def test_a_reason_is_no_session() -> None:
+    assert not held("since she has ataxia: length of the thalamus").agrees('refuse("missing session")', ())
+    assert held("thalamus volume since the last scan").agrees('refuse("missing session")', ())
+
+
 def test_a_session_is_of_the_year_that_the_prompt_says() -> None:
     line = 'when = visit("2023-01-05")'
     assert held("volume of the thalamus at the 2023 scan").agrees(line, ['task("volume analysis")'])

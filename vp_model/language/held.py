@@ -26,7 +26,15 @@ from vp_model.language.dates import with_dates
 from vp_model.language.extremes import extreme_of, fits_extreme, made_extreme
 from vp_model.language.matching import EXTENT, SECOND, YEAR, Prompted, axis_of, line_fits, measurable, task_fits
 from vp_model.language.moments import PRESENT, moment_of
-from vp_model.language.needs import HOUNSFIELD, NEED_IMAGES, may_miss_image, of_one_session, of_same_kind, of_session
+from vp_model.language.needs import (
+    HOUNSFIELD,
+    NEED_IMAGES,
+    may_miss_image,
+    may_miss_session,
+    of_one_session,
+    of_same_kind,
+    of_session,
+)
 from vp_model.language.quantities import margins_of, sizes_of
 from vp_model.language.reading import FOREIGN, STRANGE, UNLEARNED, asked_for, read_all, reading_of, words_of
 from vp_model.language.saved import LOOKED_AT, consistent, unsaved_volumes
@@ -61,12 +69,6 @@ OF_ONE_SESSION = 'task("volume analysis")'
 """The task that can measure one session of several."""
 MISSING_IMAGE, UNKNOWN_STRUCTURE = 'refuse("missing image")', 'refuse("unknown structure")'
 MISSING_SESSION, NOT_UNDERSTOOD = 'refuse("missing session")', 'refuse("not understood")'
-OF_SESSIONS = frozenset({"change", "grow", "first", "last", "visit", "peryear", "compare"})
-"""Concepts that speak of sessions."""
-LASTING = frozenset(
-    {"still", "anymore", "constant", "steady", "remain", "remains", "remained", "stay", "stays", "stayed", "going"}
-)
-"""Words that do so, too."""
 CHANGES = frozenset({'task("volume change")', 'task("extent change")', 'task("intensity change")'})
 """Tasks that need images of several sessions."""
 ENHANCEMENT, INTENSITY_CHANGE = 'task("enhancement")', 'task("intensity change")'
@@ -106,12 +108,7 @@ class Held:
         self._margins = margins_of(prompt)
         told = {mention.name for mention in mentions if mention.sort == "concept"}
         self._extreme = extreme_of(told, bool(self._diseases))
-        # "Which of the two is smaller" compares sides.
-        spoken = told & OF_SESSIONS
-        compared = (spoken <= {"grow"} and "which" in words_of(prompt) and len(asked) == 1) or spoken == {"compare"}
-        self._may_miss_session = (bool(spoken) and not compared) or any(
-            word in LASTING or any(map(str.isdigit, word)) for word in words_of(prompt)
-        )
+        self._may_miss_session = may_miss_session(mentions, len(asked))
         visits = {volume.visit for volume in volumes if volume.visit}
         self._prompted = Prompted(
             self._readings[0],
@@ -119,6 +116,7 @@ class Held:
             reading.kinds,
             (*words_of(prompt), *(["/"] if "/" in prompt else [])),
             len(visits) > 1,
+            any(item.sort == "concept" and item.name == "volume" and item.words != ("volumes",) for item in mentions),
             frozenset(item.name for item in mentions if item.sort == "concept" and item.words != (PRESENT,)),
             axis_of(mentions),
         )

@@ -60,7 +60,19 @@ COMPARING = frozenset(
 MANY = 2
 AS_WELL = "as well as"
 COMPARED = frozenset({"than", "or", "versus", "as", "same", "over", "which", "times", "into", "next", "/"})
-COMPARE = ("relat", "match", "contrast", "equal", "proportion", "similar", "divid", "exceed", "beside", "alongside")
+COMPARE = (
+    "relat",
+    "match",
+    "contrast",
+    "equal",
+    "proportion",
+    "similar",
+    "identical",
+    "divid",
+    "exceed",
+    "beside",
+    "alongside",
+)
 """Words, and beginnings of words, that do so, too."""
 PART = re.compile(r"^\w+_all = segment\(")
 MAXIMUM, LONGEST = "max", "longest"
@@ -84,7 +96,7 @@ SELECT = ("deep", "ventric", "cort")
 """Beginnings of words that do so, too."""
 VOLUME, COUNT, SEGMENT, OPINION = "volume", "count", "segment", "type"
 """Concepts: of sizes, of numbers, of masks, and of what images do not tell by measuring."""
-PLAIN = frozenset({VOLUME, SEGMENT, "center", "longest", "crop", "box"})
+PLAIN = frozenset({SEGMENT, "center", "longest", "crop", "box"})
 """Concepts with which anatomy is plainly asked for."""
 SIZE, MEASURED = 'task("volume analysis")', frozenset({VOLUME, COUNT, "measure", "box", "extent"})
 """A task, and the concepts of which one asks for it where masks are asked for, too."""
@@ -125,6 +137,7 @@ class Prompted:
         kinds: sequence types that it names.
         words: all of it.
         sessions: the study has several.
+        sized: it asks for a volume, and does not only call images so.
         moments: concepts of the first and the last session.
         axis: the one direction of the body that it names, as programs write it; empty where it names none, or several.
     """
@@ -134,6 +147,7 @@ class Prompted:
     kinds: tuple[str, ...]
     words: tuple[str, ...]
     sessions: bool
+    sized: bool = False
     moments: frozenset[str] = frozenset()
     axis: str = ""
 
@@ -143,7 +157,8 @@ def task_fits(statement: str, prompted: Prompted) -> bool:
     if statement == DIFFUSION:
         restricts = any(word.startswith("restrict") for word in prompted.words)
         return restricts or "diffusion" in prompted.told or "DWI" in prompted.kinds
-    if statement == SIZE and SEGMENT in prompted.told:
+    kinds = {load_ontology().structures[item.name].kind for item in prompted.asked}
+    if statement == SIZE and SEGMENT in prompted.told and "pathology" not in kinds:
         return not MEASURED.isdisjoint(prompted.told)
     if len(prompted.asked) != 1:
         return statement != COMPARISON or _compares(prompted)
@@ -188,9 +203,8 @@ def measurable(prompted: Prompted) -> bool:
     if asks_how or OPINION in prompted.told or not OPINIONS.isdisjoint(prompted.words) or len(kinds) != 1:
         return False
     if kinds == {"pathology"}:
-        sized = any(word[0].isdigit() for word in prompted.words)
-        return COUNT in prompted.told or (VOLUME in prompted.told and not sized)
-    return not PLAIN.isdisjoint(prompted.told)
+        return COUNT in prompted.told
+    return prompted.sized or not PLAIN.isdisjoint(prompted.told)
 
 
 def axis_of(mentions: Sequence[Mention]) -> str:

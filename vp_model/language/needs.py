@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 
-from vp_model.language.reading import CONTRAST, asked_for, read_all, words_of
+from vp_model.language.reading import CONTRAST, Mention, asked_for, read_all, words_of
 from vp_model.outcome import InputVolume
 
 NEED_IMAGES = {"enhancement": ("T1", f"T1{CONTRAST}"), "diffusion": ("DWI", "ADC")}
 """Concepts of a prompt, and the sequence types that the last session must have for them."""
 
+OF_SESSIONS = frozenset({"change", "grow", "first", "last", "visit", "peryear"})
+"""Concepts that speak of sessions."""
+COMPARATIVE, WHICH = frozenset({"grow"}), "which"
+"""Concepts that also compare the sides of one structure, and the word with which they do."""
+LASTING = frozenset(
+    {
+        "still",
+        "anymore",
+        "constant",
+        "steady",
+        "remain",
+        "remains",
+        "remained",
+        "stay",
+        "stays",
+        "stayed",
+        "going",
+        "keep",
+        "keeps",
+        "rise",
+    }
+)
+"""Words that speak of sessions, too."""
+THAN_IT_WAS = ("than", "was")
+"""Words that do so together."""
+SINCE, STATES, STATED_WITHIN = "since", frozenset({"has", "is", "had", "suffers", "presents", "complains"}), 5
+"""A word that gives a reason where one of others stands soon behind it: `since the patient has ataxia`."""
+DATED = re.compile(r"(?:19|20)\d\d(?:-\d\d?-\d\d?)?")
 OVER_SESSIONS = frozenset({"change", "grow", "peryear", "compare", "first", "each", "both", "visit"})
 """Concepts of prompts that need images of several sessions."""
 BRIGHTNESS = frozenset({"intensity", "brighter", "hyper", "hypo", "mean", "max", "min", "enhancement"})
@@ -41,6 +70,29 @@ def of_one_session(kinds: Collection[str], volumes: Sequence[InputVolume]) -> bo
     there = frozenset(volume.kind for volume in volumes)
     found = {volume.session for volume in volumes if asked_for(volume.kind, kinds, there)}
     return len(found) == 1 and len({volume.session for volume in volumes}) > 1
+
+
+def may_miss_session(mentions: Sequence[Mention], structures: int) -> bool:
+    """Whether a prompt speaks of another session, which a study may lack.
+
+    Args:
+        structures: how many the prompt names.
+    """
+    words = [word for mention in mentions for word in mention.words]
+    if {*THAN_IT_WAS} <= {*words} or any(word in LASTING or DATED.fullmatch(word) for word in words):
+        return True
+    spoken = {
+        mention.name
+        for index, mention in enumerate(mentions)
+        if mention.sort == "concept" and mention.name in OF_SESSIONS and not _reason(mentions, index)
+    }
+    return bool(spoken) and not (spoken <= COMPARATIVE and WHICH in words and structures == 1)
+
+
+def _reason(mentions: Sequence[Mention], index: int) -> bool:
+    """Whether `since` means `because`."""
+    following = {mention.words[0] for mention in mentions[index + 1 : index + 1 + STATED_WITHIN]}
+    return mentions[index].words == (SINCE,) and not STATES.isdisjoint(following)
 
 
 def may_miss_image(prompt: str, volumes: Sequence[InputVolume]) -> bool:
