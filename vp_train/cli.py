@@ -151,11 +151,16 @@ def fit(
     checkpoint: Annotated[Path, typer.Option(help="Checkpoint folder to write the language part to.")],
     name: str = "voxelprompt-compact",
     version: str = "0.1.0",
+    former: Annotated[Path | None, typer.Option(help="Weights that the run began from, to average with.")] = None,
+    former_share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Of the former weights in the mean.")] = 0.3,
 ) -> None:
     """Solves the projection to φ anew for a table, and writes language weights, tokenizer and configuration."""
+    from vp_train.language.blending import blend
     from vp_train.language.conditions import read_conditions
     from vp_train.language.export import export_language
 
+    if former is not None:
+        out = blend(out, former, former_share)
     error = export_language(out, read_conditions(table), checkpoint, name, version)
     print(f"largest error of φ: {error:.4f}")
 
