@@ -85,11 +85,20 @@ def peak_of(config: VisionConfig, volumes: Sequence[Placed]) -> int:
         CONFIG,
         replace(CONFIG, conditioning="decoder", interaction="mean"),
         replace(CONFIG, conditioning="readout", depth=2, interaction_from=2, readout_hidden=48, readout_size=40),
+        replace(CONFIG, conditioning="readout"),
         replace(CONFIG, conditioning="readout", depth=2, readout_hidden=32),
         replace(CONFIG, conditioning="readout", depth=2, readout_hidden=48, readout_size=40, readout_levels=2),
         replace(CONFIG, conditioning="readout", depth=2, readout_hidden=48, readout_size=32, readout_levels=3),
     ],
-    ids=["all", "decoder", "readout", "residual readout", "readout of two levels", "readout of three levels"],
+    ids=[
+        "all",
+        "decoder",
+        "readout",
+        "plain readout",
+        "residual readout",
+        "readout of two levels",
+        "readout of three levels",
+    ],
 )
 def test_the_estimate_is_what_a_pass_takes(config: VisionConfig, grids: Grids, reference: Reference) -> None:
     config = replace(config, reference=reference)

@@ -143,6 +143,8 @@ class _Course:
         """Of each volume, what the read-out makes of the rows it reads at once where it sees levels below the finest:
         their part of its first layer, on each level's grid, and what comes out, of these rows and of those before.
         """
+        if self.config.readout_levels == 1:
+            return [0.0] * len(self.levels[0])
         width, size = self.config.readout_hidden, self.config.readout_size or self.config.channels[0]
         made = []
         for volume, (shape, _) in enumerate(self.levels[0]):
@@ -152,7 +154,7 @@ class _Course:
                 below = self.levels[level][volume][0]
                 several = 1 if level + 1 == self.config.readout_levels else 2  # projected, and upsampled to here
                 total += several * width * min(rows // 2**level + 3, below[0]) * below[1] * below[2]
-            made.append(float(total) if self.config.readout_levels > 1 else 0.0)
+            made.append(float(total))
         return made
 
 
