@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,9 @@ def _accuracy(checkpoint: Checkpoint, vision: dict[str, Any]) -> str:
         "reaches 0.428 on the same FLAIR. The probability from which a voxel is lesion was chosen on synthetic "
         "heads.\n\n"
         f"Synthetic images of held-out heads: `{synthetic}`."
-        + "".join(part(vision) for part in (_regions, _pathologies, _contrasts))
+        + _regions(vision, checkpoint.regions)
+        + _pathologies(vision)
+        + _contrasts(vision)
     )
 
 
@@ -106,28 +109,26 @@ def _pathologies(vision: dict[str, Any]) -> str:
     )
 
 
-def _regions(vision: dict[str, Any]) -> str:
+def _regions(vision: dict[str, Any], offered: Collection[str]) -> str:
     """Empty where none of the parcellation were learned."""
     found = vision.get("regions")
     if not found:
         return ""
     rows = "\n".join(
-        f"| {name} | {_number(score['real'])} | {_number(score['synthetic'])} | {_offered(score)} |"
+        f"| {name} | {_number(score['real'])} | {_number(score['synthetic'])} | "
+        f"{_offered(score) if name in offered else 'no'} |"
         for name, score in found.items()
     )
     return (
         "\n\nRegions of a parcellation that atlases were propagated to. CerebrA's parcels on `real_icbm152` judge "
         "those that it has, synthetic images of held-out heads (any sequence type) the others, which are "
         "experimental; below "
-        f"a Dice of {REGION_OFFERED_FROM} a region is refused.\n\n"
+        f"a Dice of {REGION_OFFERED_FROM} a region is refused, on both sides if it is paired.\n\n"
         "| region | Dice, real T1 | Dice, synthetic | offered |\n|---|---|---|---|\n" + rows
     )
 
 
 def _offered(score: dict[str, Any]) -> str:
-    judged = score["synthetic"] if score["real"] is None else score["real"]
-    if (judged or 0.0) < REGION_OFFERED_FROM:
-        return "no"
     return "experimental" if score["real"] is None or score["real"] < EXPERIMENTAL_BELOW else "yes"
 
 

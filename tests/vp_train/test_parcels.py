@@ -160,17 +160,23 @@ def test_other_processes_draw_the_lesions_that_this_one_would(tmp_path: Path) ->
     assert all(torch.equal(a.codes, b.codes) for a, b in zip(found, expected, strict=True))
 
 
-def test_regions_are_offered_from_one_half_on_and_experimental_where_no_real_scan_judged_them() -> None:
+def test_regions_are_offered_from_one_half_on_both_sides_and_experimental_where_no_real_scan_judged_them() -> None:
     scores = {
         "left cuneus": RegionScore(0.7, 0.8),
-        "right cuneus": RegionScore(0.4, 0.8),
+        "right cuneus": RegionScore(0.55, 0.8),
+        "left precuneus": RegionScore(0.7, 0.8),
+        "right precuneus": RegionScore(0.4, 0.8),
         "pons": RegionScore(None, 0.9),
         "midbrain": RegionScore(None, 0.3),
     }
     entries = structure_entries(("brainstem", *scores), [Score("real", {"brainstem": 0.7})], 0.5, {}, {}, scores)
     offered = {(entry["name"], entry["side"]): entry for entry in entries}
-    assert set(offered) == {("brainstem", None), ("cuneus", "left"), ("pons", None)}
-    assert not offered[("cuneus", "left")]["experimental"] and offered[("cuneus", "left")]["dice"] == 0.7
+    assert set(offered) == {("brainstem", None), ("cuneus", "left"), ("cuneus", "right"), ("pons", None)}
+    assert (
+        offered[("cuneus", "right")]["experimental"]
+        and not offered[("cuneus", "left")]["experimental"]
+        and offered[("cuneus", "left")]["dice"] == 0.7
+    )
     assert offered[("pons", None)]["experimental"] and offered[("pons", None)]["dice"] is None
 
 

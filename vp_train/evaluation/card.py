@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from vp_model.vision.mirrored import other_side
 from vp_model.vision.network import VisionNetwork
 from vp_train.evaluation.anatomy import Score
 from vp_train.evaluation.contrasts import ByContrast
@@ -38,14 +39,16 @@ def structure_entries(
     """An entry for each target: name, side (`left`, `right` or none), Dice on the first scan, experimental or not.
 
     A target that no scan could judge has no Dice and is experimental. Pathologies that synthetic images alone could
-    judge are experimental, or left out where they were not learned; so are regions, which one scan judges at most.
+    judge are experimental, or left out where they were not learned; so are regions, which one scan judges at most, and
+    which are left out on both sides where either was not: who asks for a gyrus means both.
     """
     entries = []
+    found = {name for name, score in regions.items() if (score.dice or 0.0) >= REGION_OFFERED_FROM}
     thresholds = {**thresholds, **{name: score.threshold for name, score in pathologies.items()}}
     for target in names:
         if target in pathologies and (pathologies[target].dice or 0.0) < OFFERED_FROM:
             continue
-        if target in regions and (regions[target].dice or 0.0) < REGION_OFFERED_FROM:
+        if target in regions and not {target, other_side(target)} & set(regions) <= found:
             continue
         side, _, rest = target.partition(" ")
         sided = side in ("left", "right")
