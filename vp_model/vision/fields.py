@@ -191,7 +191,9 @@ class Upsampled:
             last.append(highest)
             inner.append(slice(a - int(factor) * lowest, b - int(factor) * lowest))
         block = self.source.box(_triple(first), _triple(last))
-        whole = _triple([int(factor) * size for factor, size in zip(factors, block.shape[-3:], strict=True)])
+        doubled = [int(factor) * size for factor, size in zip(factors, block.shape[-3:], strict=True)]
+        # One voxel too many is not made: cutting it off along an inner axis would copy all others.
+        whole = _triple([size - (size - part.stop == 1) for size, part in zip(doubled, inner, strict=True)])
         up = upsample_to(Placed(block, self.source.world), whole, self.world)
         return up[(slice(None), slice(None), *inner)]
 

@@ -15,7 +15,8 @@ import torch
 from vp_model.geometry import Placed, Shape, World, pooled_grid, reference_grid, same_geometry
 from vp_model.vision.config import VisionConfig
 from vp_model.vision.interaction import voxels_at_once
-from vp_model.vision.slabs import FLOAT_BYTES, rows_upsampled
+from vp_model.vision.readout import read_at_once
+from vp_model.vision.slabs import FLOAT_BYTES, LEAST_ROWS_READ, rows_upsampled
 
 Grid = tuple[Shape, World]
 
@@ -121,7 +122,7 @@ class _Course:
         features, below = self.features(0), self.features(1)
         voxels = [float(math.prod(shape)) for shape, _ in self.levels[0]]
         size = self.config.readout_size or self.config.channels[0]
-        hidden = float(voxels_at_once(self.device) * (2 * self.config.readout_hidden + size))
+        hidden = float(read_at_once(self.device) * (2 * self.config.readout_hidden + size))
         perceived = [size * count if self.config.readout_hidden else 0.0 for count in voxels]
         joining = self.joined(0)
         if self.config.conditioning == "readout":
@@ -141,15 +142,14 @@ class _Course:
 
     def beneath(self) -> list[float]:
         """Of each volume, what the read-out makes of the rows it reads at once where it sees levels below the finest:
-        their part of its first layer, on each level's grid, and what comes out, of these rows and of those before.
+        their part of its first layer, on each level's grid.
         """
         if self.config.readout_levels == 1:
             return [0.0] * len(self.levels[0])
-        width, size = self.config.readout_hidden, self.config.readout_size or self.config.channels[0]
-        made = []
+        width, made = self.config.readout_hidden, []
         for volume, (shape, _) in enumerate(self.levels[0]):
-            rows = rows_upsampled(shape, width, self.device)
-            total = (min(rows + 3, shape[0]) * width + 2 * rows * size) * shape[1] * shape[2]
+            rows = rows_upsampled(shape, width, self.device, LEAST_ROWS_READ)
+            total = min(rows + 3, shape[0]) * width * shape[1] * shape[2]
             for level in range(1, self.config.readout_levels):
                 below = self.levels[level][volume][0]
                 several = 1 if level + 1 == self.config.readout_levels else 2  # projected, and upsampled to here

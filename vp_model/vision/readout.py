@@ -8,7 +8,7 @@ level is projected on its own grid and the projections, not the features, are br
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
@@ -19,7 +19,15 @@ from vp_model.geometry import Placed, upsample_to
 from vp_model.vision.config import VisionConfig
 from vp_model.vision.fields import Field, Projected, Stored, Upsampled
 from vp_model.vision.interaction import voxels_at_once
-from vp_model.vision.slabs import rows_upsampled, slabs
+from vp_model.vision.slabs import LEAST_ROWS_READ, rows_upsampled, slabs
+
+READ_AT_ONCE = 2048
+"""Voxels that go through the perceptron together on a CPU: what it makes of more does not stay in the cache."""
+
+
+def read_at_once(device: torch.device) -> int:
+    """Voxels that go through the perceptron together, where no gradient is wanted."""
+    return READ_AT_ONCE if device.type == "cpu" else voxels_at_once(device)
 
 
 def start_at_nothing(layer: nn.Module) -> None:
@@ -78,12 +86,14 @@ class ReadOut(nn.Module):
         if below is None:
             return finest.with_features(self._perceived(finest.features, None))
         features = finest.features
-        rows = rows_upsampled(finest.shape, below.channels, features.device)
+        rows = rows_upsampled(finest.shape, below.channels, features.device, LEAST_ROWS_READ)
         parts = (
-            self._perceived(features[:, :, low[0] : high[0]], below.box(low, high)).movedim(1, -1)
+            part
             for low, high in slabs(finest.shape, rows)
+            for part in self._parts(_last(features[:, :, low[0] : high[0]]), below.box(low, high))
         )
-        return finest.with_features(gathered(parts, finest.shape[0], 1).movedim(-1, 1))
+        tokens = gathered(parts, features[0, 0].numel(), 0)  # of one volume: rows follow each other
+        return finest.with_features(tokens.unflatten(0, (1, *finest.shape)).movedim(-1, 1))
 
     def read(self, finest: torch.Tensor, below: torch.Tensor | None, phi: torch.Tensor) -> torch.Tensor:
         """Logits (k, …) of a box: its finest features (b, c, …), and what `beneath` has of it."""
@@ -127,15 +137,19 @@ class ReadOut(nn.Module):
         """(b, c, …) and (b, hidden, …) → (b, size, …)."""
         if self.hidden is None:
             return x
-        tokens = _last(x)  # no copy where channels come last in memory
-        # Few voxels at a time stay in the processor's cache.
-        flat = tokens.reshape(-1, tokens.shape[-1])
-        at_once = voxels_at_once(flat.device)
+        tokens = _last(x)
+        found = gathered(self._parts(tokens, below), tokens[..., 0].numel(), 0)
+        return found.unflatten(0, tokens.shape[:-1]).movedim(-1, 1)
+
+    def _parts(self, tokens: torch.Tensor, below: torch.Tensor | None) -> Iterator[torch.Tensor]:
+        """(…, c) and (b, hidden, …) → (n, size) in parts: few voxels at a time stay in the processor's cache."""
+        flat = tokens.reshape(-1, tokens.shape[-1])  # no copy where channels come last in memory
+        at_once = read_at_once(flat.device)
         others: Sequence[torch.Tensor | None] = [None] * -(-len(flat) // at_once)
         if below is not None:
             others = _last(below).reshape(len(flat), -1).split(at_once)
-        parts = (self._of_tokens(part, other) for part, other in zip(flat.split(at_once), others, strict=True))
-        return gathered(parts, len(flat), 0).unflatten(0, tokens.shape[:-1]).movedim(-1, 1)
+        for part, other in zip(flat.split(at_once), others, strict=True):
+            yield self._of_tokens(part, other)
 
     def _of_tokens(self, tokens: torch.Tensor, below: torch.Tensor | None) -> torch.Tensor:
         """(…, c) and (…, hidden) → (…, size)."""

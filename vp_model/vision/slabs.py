@@ -15,6 +15,8 @@ UPSAMPLED_BYTES = 1 << 22
 GPU_UPSAMPLED_BYTES = 1 << 28
 """The same on a GPU: slabs that fill it, and are small beside a level whose upsampling would not fit well."""
 LEAST_ROWS = 8
+LEAST_ROWS_READ = 4
+"""Fewer for the read-out, whose rows are wide: memory that the allocator must ask the system for costs more."""
 
 
 def slabs(shape: Shape, rows: int) -> Sequence[tuple[Shape, Shape]]:
@@ -35,8 +37,8 @@ def blocks(shape: Shape, edge: int, every: int) -> Sequence[tuple[Shape, Shape]]
     ]
 
 
-def rows_upsampled(shape: Shape, channels: int, device: torch.device) -> int:
+def rows_upsampled(shape: Shape, channels: int, device: torch.device, least: int | None = None) -> int:
     """Rows of a level's grid to which the level below is brought at once, where no gradient is wanted."""
     limit = UPSAMPLED_BYTES if device.type == "cpu" else GPU_UPSAMPLED_BYTES
-    rows = max(limit // (FLOAT_BYTES * channels * shape[1] * shape[2]), LEAST_ROWS)
+    rows = max(limit // (FLOAT_BYTES * channels * shape[1] * shape[2]), LEAST_ROWS if least is None else least)
     return min(rows, shape[0])
