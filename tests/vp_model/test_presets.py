@@ -14,7 +14,7 @@ from vp_model.language.model import LanguageModel
 from vp_model.vision.config import preset
 from vp_model.vision.network import VisionNetwork
 
-VISION = {"paper": 3_477_665, "compact": 1_329_241, "slim": 3_806_033, "broad": 6_819_794}
+VISION = {"paper": 3_477_665, "compact": 1_329_241, "slim": 3_806_033, "broad": 6_832_082}
 LANGUAGE = {"paper": (32_000, 75_007_008), "compact": (2_701, 1_565_216), "deep": (2_721, 1_996_832)}
 """Size of the vocabulary, parameters."""
 
