@@ -30,7 +30,7 @@ from vp_model.geometry import (
     upsample_to,
 )
 from vp_model.interpolation import interpolated
-from vp_model.vision.convolution import Convolution
+from vp_model.vision.convolution import Convolution, each_voxel
 from vp_model.vision.interaction import Interaction
 
 
@@ -210,8 +210,7 @@ class Projected(_OnGridOf):
         return self.layer.out_channels
 
     def box(self, low: Shape, high: Shape) -> torch.Tensor:
-        tokens = self.source.box(low, high).movedim(1, -1)  # as a matrix product: on a CPU a convolution is far slower
-        total = functional.linear(tokens, self.layer.weight.flatten(1), self.layer.bias).movedim(-1, 1)
+        total = each_voxel(self.layer, self.source.box(low, high).movedim(1, -1)).movedim(-1, 1)
         return total if self.other is None else total.add_(self.other.box(low, high))
 
 

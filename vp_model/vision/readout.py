@@ -15,8 +15,9 @@ from torch import nn
 from torch.nn import functional
 
 from vp_model.gathering import gathered
-from vp_model.geometry import Placed, upsample_to
+from vp_model.geometry import Placed
 from vp_model.vision.config import VisionConfig
+from vp_model.vision.convolution import each_voxel
 from vp_model.vision.fields import Field, Projected, Stored, Upsampled
 from vp_model.vision.interaction import voxels_at_once
 from vp_model.vision.slabs import LEAST_ROWS_READ, rows_upsampled, slabs
@@ -78,11 +79,10 @@ class ReadOut(nn.Module):
         finest = decoded[0]
         if self.hidden is None:
             return finest
-        if torch.is_grad_enabled():
-            return finest.with_features(
-                self._of_tokens(_last(finest.features), self._projected(decoded)).movedim(-1, 1)
-            )
         below = self.beneath([Stored(placed) for placed in decoded])
+        if torch.is_grad_enabled():
+            whole = None if below is None else _last(below.box((0, 0, 0), finest.shape))
+            return finest.with_features(self._of_tokens(_last(finest.features), whole).movedim(-1, 1))
         if below is None:
             return finest.with_features(self._perceived(finest.features, None))
         features = finest.features
@@ -111,17 +111,6 @@ class ReadOut(nn.Module):
             found = Upsampled(Projected(source, self.below[level - 1], found), above.shape, above.world)
         return found
 
-    def _projected(self, decoded: Sequence[Placed]) -> torch.Tensor | None:
-        """`beneath` as a whole, with its gradient: (b, w, h, d, hidden)."""
-        found: torch.Tensor | None = None
-        for level in range(len(self.below), 0, -1):
-            source, above = decoded[level], decoded[level - 1]
-            projected = self.below[level - 1](source.features)
-            if found is not None:
-                projected = projected + found
-            found = upsample_to(source.with_features(projected), above.shape, above.world)
-        return None if found is None else _last(found)
-
     def of_voxels(self, features: torch.Tensor, phi: torch.Tensor) -> torch.Tensor:
         """Logits (k, v) of voxels (v, c) whose features of all levels stand one after the other, finest first."""
         if self.hidden is None:
@@ -129,7 +118,7 @@ class ReadOut(nn.Module):
         finest, *others = features.split([_width(self.hidden[0]), *(_width(layer) for layer in self.below)], dim=1)
         below: torch.Tensor | None = None
         for layer, other in zip(self.below, others, strict=True):
-            part = _each_voxel(layer, other)
+            part = each_voxel(layer, other)
             below = part if below is None else below + part
         return self.weighed(self._of_tokens(finest, below).T[None, :, :, None, None], phi).flatten(1)
 
@@ -155,14 +144,14 @@ class ReadOut(nn.Module):
         """(…, c) and (…, hidden) → (…, size)."""
         if self.hidden is None:
             return tokens
-        first = _each_voxel(self.hidden[0], tokens)
-        found = _each_voxel(self.hidden[2], functional.silu(first if below is None else first.add_(below)))
+        first = each_voxel(self.hidden[0], tokens)
+        found = each_voxel(self.hidden[2], functional.silu(first if below is None else first.add_(below)))
         return tokens + found if self.residual else found
 
     def weighed(self, x: torch.Tensor, phi: torch.Tensor) -> torch.Tensor:
         """Logits (k, w, h, d) of what was perceived (b, size, w, h, d), for one volume's φ (k, d)."""
         if self.key is None:
-            found = _each_voxel(self.plain, _last(x)).squeeze(-1)
+            found = each_voxel(self.plain, _last(x)).squeeze(-1)
             return found.expand(phi.shape[0], -1, -1, -1)
         key = self.key(phi) if self.bend is None else self.key(phi) + self.bend(phi)
         features = _last(x).reshape(-1, x.shape[1])
@@ -177,10 +166,3 @@ def _last(x: torch.Tensor) -> torch.Tensor:
 
 def _width(convolution: nn.Module) -> int:
     return convolution.in_channels if isinstance(convolution, nn.Conv3d) else 0
-
-
-def _each_voxel(convolution: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    """A convolution of kernel 1 on (…, c), as a matrix product: on a CPU a convolution is far slower."""
-    if not isinstance(convolution, nn.Conv3d):
-        raise TypeError("Only convolutions work on each voxel.")
-    return functional.linear(tokens, convolution.weight.flatten(1), convolution.bias)
