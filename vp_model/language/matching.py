@@ -49,17 +49,46 @@ POSITION = frozenset(
         "stand",
         "looking",
         "spatial",
+        "placement",
+        "reference",
+        "situated",
+        "lies",
+        "lie",
+        "side",
+        "where",
+        "cranial",
+        "w.r.t",
     }
 )
 """Words, beside the concepts, with which prompts ask where one structure lies from another."""
-SIDE_OF = (("left", "of"), ("right", "of"))
+SIDE_OF = tuple(
+    (side, word) for side in ("left", "right", "rostral", "caudal", "front", "back", "top") for word in ("of", "or")
+)
 COMPARING = frozenset(
     {"compare", "ratio", "share", "grow", "largerthan", "smallerthan", "biggest", "smallest", "asymmetry"}
 )
 """Concepts with which prompts compare structures."""
 MANY = 2
 AS_WELL = "as well as"
-COMPARED = frozenset({"than", "or", "versus", "as", "same", "over", "which", "times", "into", "next", "/"})
+COMPARED = frozenset(
+    {
+        "than",
+        "or",
+        "versus",
+        "as",
+        "same",
+        "over",
+        "which",
+        "times",
+        "into",
+        "next",
+        "/",
+        "rank",
+        "multiple",
+        "make",
+        "fill",
+    }
+)
 COMPARE = (
     "relat",
     "match",
@@ -72,6 +101,7 @@ COMPARE = (
     "exceed",
     "beside",
     "alongside",
+    "outweigh",
 )
 """Words, and beginnings of words, that do so, too."""
 PART = re.compile(r"^\w+_all = segment\(")

@@ -45,7 +45,7 @@ BRIGHTNESS = frozenset({"intensity", "brighter", "hyper", "hypo", "mean", "max",
 """Concepts of prompts that need images of one sequence type."""
 HOUNSFIELD = frozenset({"hu", "hus", "hounsfield"})
 """Words that ask for CT."""
-HINTS = ("restrict", "diffus", "enhanc", "contrast")
+HINTS = ("restrict", "diffus", "enhanc", "contrast", "fad")
 """Beginnings of words that may ask for a sequence type without naming it."""
 
 
