@@ -55,7 +55,6 @@ POSITION = frozenset(
         "lies",
         "lie",
         "side",
-        "where",
         "cranial",
         "w.r.t",
     }
