@@ -46,6 +46,9 @@ TWO_VISITS = (
         ("neglect on the left; how large is the putamen", [BOTH]),
         ("measure the left thalamus on both scans", [{"left"}]),
         ("compare the right caudate in both images", [{"right"}]),
+        ("shrinkage of the caudate on the left (visual loss)", [{"left"}]),
+        ("nothing but the right thalamus left", [{"right"}]),
+        ("right thalamus left caudate", [{"right"}, {"left"}]),
     ],
 )
 def test_a_side_belongs_to_the_structure_beside_it_or_where_that_is_open_to_none(

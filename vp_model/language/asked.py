@@ -116,7 +116,9 @@ def asked_structures(prompt: str, known: Collection[str]) -> tuple[Asked, ...]:
     structures = {index for index, _ in found}
     owners: dict[int, int | None] = {}
     for index, mention in enumerate(mentions):
-        if mention.sort == "concept" and mention.name in (*SIDES, BOTH) and not _of_other(mentions, index):
+        if mention.sort != "concept" or mention.name not in (*SIDES, BOTH) or _remaining(index, mentions, structures):
+            continue
+        if not _of_other(mentions, index, structures):
             owners[index] = _owner(index, mentions, structures, owners.values())
     clear = all(owner is not None for place, owner in owners.items() if mentions[place].name != BOTH)
     asked = []
@@ -130,7 +132,14 @@ def asked_structures(prompt: str, known: Collection[str]) -> tuple[Asked, ...]:
     return tuple(asked)
 
 
-def _of_other(mentions: Sequence[Mention], index: int) -> bool:
+def _remaining(index: int, mentions: Sequence[Mention], structures: Collection[int]) -> bool:
+    """Whether `left` is what is left: "nothing but the right thalamus left"."""
+    if mentions[index].name != SIDES[0] or index - 1 not in structures or index + 1 in structures:
+        return False
+    return index > 1 and mentions[index - 2].sort == "concept" and mentions[index - 2].name == SIDES[1]
+
+
+def _of_other(mentions: Sequence[Mention], index: int, structures: Collection[int]) -> bool:
     """Whether a side is one of the patient's body, or `both` counts sessions or images."""
     following = [mention for mention in mentions[index + 1 : index + 4] if mention.words[0] not in BESIDE]
     if not following:
@@ -138,6 +147,8 @@ def _of_other(mentions: Sequence[Mention], index: int) -> bool:
     if mentions[index].name == BOTH:
         return following[0].name == "visit" or following[0].words[0] in SEVERAL_OF_STUDY
     before = [mention.words[0] for mention in mentions[max(0, index - 3) : index]]
+    if before[1:] == ["on", "the"] and index - 3 in structures:
+        return False  # "the caudate on the left (visual loss)"
     return following[0].words[0] in BODY or (before[1:] in (["on", "the"], ["in", "the"]) and before[0] in BODY)
 
 
