@@ -450,6 +450,8 @@ def test_the_brain_that_only_holds_the_lesions_is_not_related_to_them() -> None:
         ("is the caudate as large as the putamen", True),
         ("ratio of caudate to putamen", True),
         ("left caudate, left putamen, in terms of volume", False),
+        ("left caudate as well as left putamen, volumes", False),
+        ("how many a caudate would it take to fill the putamen", True),
     ],
 )
 def test_structures_of_a_list_are_compared_only_where_the_prompt_compares(prompt: str, agrees: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from vp_model.language.grounding import HOLDS_LESIONS
 from vp_model.language.reading import HEMISPHERE, Mention, read_all
@@ -71,6 +71,8 @@ JOINS = frozenset(
     {"and", "or", "plus", "the", "left", "right", "both", "bilateral", "side", "sided", "of", "on", "l", "r"}
 )
 """Words between the names of a list, sides among them."""
+AS_WELL_AS = frozenset({"as", "well", "with", "then", "also"})
+"""Others that join."""
 MOST_DROPPED = 5
 SAID_TWICE = re.compile(r"\b(left|right)\s*\(\s*(?:left|right|l|r)\s*\)", re.IGNORECASE)
 IN_BRACKETS = re.compile(r"\(\s*(left|right|l|r|lt|rt)\s*\)", re.IGNORECASE)
@@ -104,15 +106,8 @@ def asked_structures(prompt: str, known: Collection[str]) -> tuple[Asked, ...]:
     A structure beside which the prompt says one side is meant on that side; where any side cannot be told to belong
     to one structure, all are meant on both.
     """
-    ontology = load_ontology()
-    mentions = read_all(IN_BRACKETS.sub(r" on the \1 side ", SAID_TWICE.sub(r"\1", prompt)))
-    found: list[tuple[int, str]] = []
-    for index, mention in enumerate(mentions):
-        following = mentions[index + 1].words[0] if index + 1 < len(mentions) else ""
-        if mention.sort == "structure" and not _hemisphere(mention, known) and following not in HISTORY:
-            name = ontology.meant(mention.name, " ".join(mention.words), known)
-            if name is not None:
-                found.append((index, name))
+    mentions = _mentions(prompt)
+    found = _known_in(mentions, known)
     structures = {index for index, _ in found}
     owners: dict[int, int | None] = {}
     for index, mention in enumerate(mentions):
@@ -130,6 +125,30 @@ def asked_structures(prompt: str, known: Collection[str]) -> tuple[Asked, ...]:
         meant = (name in NEED_NO_PART and (len(mentions[index].words) > 1 or beside > 0)) or beside == len(SIDES)
         asked.append(Asked(name, sides, clear and bool(told or not owners), meant))
     return tuple(asked)
+
+
+def in_one_list(prompt: str, known: Collection[str]) -> bool:
+    """Whether nothing but words that join stands between the known structures that a prompt names."""
+    mentions = _mentions(prompt)
+    places = [index for index, _ in _known_in(mentions, known)]
+    between = (mention for one, two in pairwise(places) for mention in mentions[one + 1 : two])
+    return all({*mention.words} <= JOINS | AS_WELL_AS for mention in between)
+
+
+def _mentions(prompt: str) -> tuple[Mention, ...]:
+    return read_all(IN_BRACKETS.sub(r" on the \1 side ", SAID_TWICE.sub(r"\1", prompt)))
+
+
+def _known_in(mentions: Sequence[Mention], known: Collection[str]) -> list[tuple[int, str]]:
+    """Places and names of the known structures."""
+    found: list[tuple[int, str]] = []
+    for index, mention in enumerate(mentions):
+        following = mentions[index + 1].words[0] if index + 1 < len(mentions) else ""
+        if mention.sort == "structure" and not _hemisphere(mention, known) and following not in HISTORY:
+            name = load_ontology().meant(mention.name, " ".join(mention.words), known)
+            if name is not None:
+                found.append((index, name))
+    return found
 
 
 def _remaining(index: int, mentions: Sequence[Mention], structures: Collection[int]) -> bool:

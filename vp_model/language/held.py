@@ -16,6 +16,7 @@ from vp_model.language.asked import (
     SIDES,
     asked_structures,
     fits,
+    in_one_list,
     readings_of,
     regions_of,
     segmented_in,
@@ -119,6 +120,7 @@ class Held:
             any(item.sort == "concept" and item.name == "volume" and item.words != ("volumes",) for item in mentions),
             frozenset(item.name for item in mentions if item.sort == "concept" and item.words != (PRESENT,)),
             axis_of(mentions),
+            in_one_list(prompt, known),
         )
         self._dates = tuple(dict.fromkeys(DATE.findall(with_dates(prompt, visits))))
         self._visit = self._dates[0] if len(self._dates) == 1 and len(visits) > 1 else ""

@@ -168,6 +168,7 @@ class Prompted:
         sessions: the study has several.
         sized: it asks for a volume, and does not only call images so.
         moments: concepts of the first and the last session.
+        listed: nothing but words that join stands between the structures that it names.
         axis: the one direction of the body that it names, as programs write it; empty where it names none, or several.
     """
 
@@ -179,6 +180,7 @@ class Prompted:
     sized: bool = False
     moments: frozenset[str] = frozenset()
     axis: str = ""
+    listed: bool = True
 
 
 def task_fits(statement: str, prompted: Prompted) -> bool:
@@ -248,8 +250,10 @@ def axis_of(mentions: Sequence[Mention]) -> str:
 
 
 def _compares(prompted: Prompted) -> bool:
-    """Whether a prompt about several structures says that they are to be compared."""
+    """Whether a prompt about several structures may want them compared: it says so, or does not merely list them."""
     others = [item for item in prompted.asked if item.name not in NEED_NO_PART]
+    if not prompted.listed:
+        return True
     words = " ".join(prompted.words).replace(AS_WELL, "").split()
     if len(others) < MANY or not COMPARING.isdisjoint(prompted.told) or not COMPARED.isdisjoint(words):
         return True
