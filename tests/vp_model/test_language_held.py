@@ -441,7 +441,7 @@ def test_a_place_is_that_of_a_lesion_or_of_one_structure_from_another(prompt: st
 def test_the_brain_that_only_holds_the_lesions_is_not_related_to_them() -> None:
     line = 'first = segment("brain", v4<MOD>)'
     assert not held("where in the brain are the plaques").agrees(line, ['task("location")'])
-    assert held("direction of the plaques from the brain").agrees(line, ['task("location")'])
+    assert held("direction from the plaques to the brain").agrees(line, ['task("location")'])
 
 
 @pytest.mark.parametrize(
@@ -589,3 +589,86 @@ def test_intensities_are_read_from_the_first_image_of_the_last_session_that_fits
     line = 'report("mean intensity", mean_intensity(now, v6))'
     mended = held("mean t1 signal of the brainstem", volumes).mended(line, ['task("intensity analysis")'])
     assert mended == (line.replace("v6", "v4"),)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "line", "mended"),
+    [
+        (
+            "as seen from the left putamen, where is the left caudate",
+            'first = segment("left putamen", v4<MOD>)',
+            'first = segment("left caudate", v4<MOD>)',
+        ),
+        (
+            "direction from the left caudate to the thalamus",
+            'first = segment("left caudate", v4<MOD>)',
+            'first_left = segment("left thalamus", v4<MOD>)',
+        ),
+    ],
+)
+def test_what_others_are_seen_from_is_the_second_structure(prompt: str, line: str, mended: str) -> None:
+    before = ['task("location")']
+    assert not held(prompt).agrees(line, before)
+    assert held(prompt).mended(line, before) == (mended,)
+    assert held(prompt).agrees(mended, before)
+    assert held("where is the left putamen to the left caudate").agrees(
+        'first = segment("left putamen", v4<MOD>)', before
+    )
+
+
+def test_two_sides_are_those_of_one_structure() -> None:
+    before = ['task("volume comparison")', 'left = segment("left caudate", v4<MOD>)']
+    prompt = "compare the left caudate with the right putamen"
+    assert not held(prompt).agrees('right = segment("right putamen", v4<MOD>)', before)
+    assert held(prompt).agrees('second = segment("right putamen", v4<MOD>)', before)
+
+
+def test_a_structure_is_assembled_of_its_own_parts_and_of_all() -> None:
+    parts = {"basal ganglia", "caudate", "putamen", "globus pallidus", "nucleus accumbens"}
+    known = Held("volume of the left basal ganglia", TWO_VISITS, KNOWN | parts)
+    before = ['task("volume analysis")', 'roi_1 = segment("left caudate", v4<MOD>)']
+    putamen, thalamus = ('roi_2 = segment("left ' + name + '", v4<MOD>)' for name in ("putamen", "thalamus"))
+    assert known.agrees(putamen, before)
+    assert known.mended(thalamus, before) == (putamen,)
+    pallidum, accumbens = (
+        f'roi_{number} = segment("left {name}", v4<MOD>)'
+        for number, name in ((3, "globus pallidus"), (4, "nucleus accumbens"))
+    )
+    whole = [*before, putamen, pallidum, accumbens]
+    assembled = 'roi = assemble("basal ganglia", roi_1, roi_2, roi_3, roi_4)'
+    assert known.mended('roi_5 = segment("left thalamus", v4<MOD>)', whole) == (assembled,)
+    assert known.mended(assembled.replace("basal ganglia", "cerebellum"), whole) == (assembled,)
+    assert known.agrees(assembled, whole)
+
+
+def test_no_part_is_missed_in_a_list_of_structures() -> None:
+    several = held("volume of the left caudate, left thalamus and left basal ganglia")
+    before = ['task("volume analysis")', 'roi_1 = segment("left caudate", v4<MOD>)']
+    assert several.agrees('roi_2 = segment("left thalamus", v4<MOD>)', before)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "agrees"),
+    [
+        ("for my report, outline the left caudate", False),
+        ("outline the left caudate and report its size", True),
+        ("colour the left caudate in the volume", False),
+        ("outline the left caudate and give the volume", True),
+        ("outline the left caudate, change in the volume of it", True),
+    ],
+)
+def test_a_mask_is_not_measured_for_words_that_only_sound_so(prompt: str, agrees: bool) -> None:
+    assert held(prompt).agrees('task("volume analysis")', ()) is agrees
+
+
+def test_the_largest_diameter_is_not_that_of_the_largest_lesion() -> None:
+    before = ['task("extent analysis")', 'roi_all = segment("white matter lesion", v4<MOD>)']
+    line = "roi = largest(roi_all)"
+    assert not held("largest in-plane diameter of the plaques over 5 ml").agrees(line, before)
+    assert held("diameter of the largest of the plaques").agrees(line, before)
+
+
+def test_a_change_is_no_comparison_of_sides() -> None:
+    line = 'task("volume comparison")'
+    assert not held("shrinking of the caudates between the sessions").agrees(line, ())
+    assert held("did one of the caudates shrink more between the sessions").agrees(line, ())

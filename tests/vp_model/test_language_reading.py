@@ -52,6 +52,9 @@ def test_names_slips_and_concepts_are_read(prompt: str, reading: str) -> None:
         ("left atrium", "left atrium[foreign]"),
         ("left atrium of the lateral ventricle", "left[left] atrium of the lateral ventricle[?]"),
         ("volume of the tiger", "volume[volume] of the tiger[foreign]"),
+        ("signal in the middle temporal gyrus", "signal[intensity] in the middle temporal gyrus[?]"),
+        ("for the age-related white matter change", "for the[#1][white matter lesion]"),
+        ("right + left hippocampi", "right and left[both][#1][hippocampus]"),
     ],
 )
 def test_a_word_that_makes_a_name_with_those_beside_it_is_read_as_such(prompt: str, reading: str) -> None:

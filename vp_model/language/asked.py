@@ -106,8 +106,8 @@ def asked_structures(prompt: str, known: Collection[str]) -> tuple[Asked, ...]:
     A structure beside which the prompt says one side is meant on that side; where any side cannot be told to belong
     to one structure, all are meant on both.
     """
-    mentions = _mentions(prompt)
-    found = _known_in(mentions, known)
+    mentions = mentions_of(prompt)
+    found = known_in(mentions, known)
     structures = {index for index, _ in found}
     owners: dict[int, int | None] = {}
     for index, mention in enumerate(mentions):
@@ -129,17 +129,18 @@ def asked_structures(prompt: str, known: Collection[str]) -> tuple[Asked, ...]:
 
 def in_one_list(prompt: str, known: Collection[str]) -> bool:
     """Whether nothing but words that join stands between the known structures that a prompt names."""
-    mentions = _mentions(prompt)
-    places = [index for index, _ in _known_in(mentions, known)]
+    mentions = mentions_of(prompt)
+    places = [index for index, _ in known_in(mentions, known)]
     between = (mention for one, two in pairwise(places) for mention in mentions[one + 1 : two])
     return all({*mention.words} <= JOINS | AS_WELL_AS for mention in between)
 
 
-def _mentions(prompt: str) -> tuple[Mention, ...]:
+def mentions_of(prompt: str) -> tuple[Mention, ...]:
+    """Everything in a prompt, in order; a side in brackets is that of what stands before it."""
     return read_all(IN_BRACKETS.sub(r" on the \1 side ", SAID_TWICE.sub(r"\1", prompt)))
 
 
-def _known_in(mentions: Sequence[Mention], known: Collection[str]) -> list[tuple[int, str]]:
+def known_in(mentions: Sequence[Mention], known: Collection[str]) -> list[tuple[int, str]]:
     """Places and names of the known structures."""
     found: list[tuple[int, str]] = []
     for index, mention in enumerate(mentions):

@@ -22,10 +22,21 @@ from vp_model.language.asked import (
     segmented_in,
     wholly,
 )
+from vp_model.language.assembling import assembly_mended
 from vp_model.language.contrasts import contrast_mended
 from vp_model.language.dates import with_dates
 from vp_model.language.extremes import extreme_of, fits_extreme, made_extreme
-from vp_model.language.matching import EXTENT, SECOND, YEAR, Prompted, axis_of, line_fits, measurable, task_fits
+from vp_model.language.matching import (
+    EXTENT,
+    SECOND,
+    YEAR,
+    Prompted,
+    axis_of,
+    line_fits,
+    measurable,
+    measured_in,
+    task_fits,
+)
 from vp_model.language.moments import PRESENT, moment_of
 from vp_model.language.needs import (
     HOUNSFIELD,
@@ -38,6 +49,7 @@ from vp_model.language.needs import (
 )
 from vp_model.language.quantities import margins_of, sizes_of
 from vp_model.language.reading import FOREIGN, STRANGE, UNLEARNED, asked_for, read_all, reading_of, words_of
+from vp_model.language.relating import relation_mended, seen_from
 from vp_model.language.saved import LOOKED_AT, consistent, unsaved_volumes
 from vp_model.ontology import load_ontology
 from vp_model.outcome import InputVolume
@@ -121,7 +133,9 @@ class Held:
             frozenset(item.name for item in mentions if item.sort == "concept" and item.words != (PRESENT,)),
             axis_of(mentions),
             in_one_list(prompt, known),
+            measured_in(mentions),
         )
+        self._seen_from = seen_from(prompt, known)
         self._dates = tuple(dict.fromkeys(DATE.findall(with_dates(prompt, visits))))
         self._visit = self._dates[0] if len(self._dates) == 1 and len(visits) > 1 else ""
         self._moment = moment_of(mentions) if len(visits) > 1 and not self._dates else ""
@@ -145,6 +159,7 @@ class Held:
             and not (statement in CHANGES and self._of_one_session)
             and (not self._complete or task_fits(statement, self._prompted))
             and self._contrast(statement, before) == statement
+            and self._relation(statement, before) == statement
             and fits_extreme(statement, before, self._extreme, self._last)
             and (not self._complete or line_fits(statement, before, self._prompted))
             and (not (saved := consistent(statement, before, self._margins)) or statement in saved)
@@ -175,6 +190,8 @@ class Held:
         statement = line.strip()
         if (contrast := self._contrast(statement, before)) != statement:
             found.append(line.replace(statement, contrast))
+        if (relation := self._relation(statement, before)) != statement:
+            found.append(line.replace(statement, relation))
         found += made_extreme(statement, before, self._extreme, self._last)
         if self._prompted.axis:
             found.append(EXTENT.sub(rf"\g<call>{self._prompted.axis}", line))
@@ -280,6 +297,12 @@ class Held:
 
     def _contrast(self, statement: str, before: Sequence[str]) -> str:
         return contrast_mended(statement, before, self._prompted.told, self._kinds)
+
+    def _relation(self, statement: str, before: Sequence[str]) -> str:
+        if not self._complete:
+            return statement
+        whole = assembly_mended(statement, before, self._readings[0])
+        return whole if whole != statement else relation_mended(statement, before, self._readings[0], self._seen_from)
 
     def _right_size(self, statement: str) -> bool:
         found = SIZE.search(statement)

@@ -67,6 +67,11 @@ COMPARING = frozenset(
     {"compare", "ratio", "share", "grow", "largerthan", "smallerthan", "biggest", "smallest", "asymmetry"}
 )
 """Concepts with which prompts compare structures."""
+CHANGE, GREW = "change", {"grow", "visit"}
+OF_SIDES = COMPARING - {"grow"} | {"both", "left", "right", "leftright", "other"}
+"""Concepts of the sides of a structure."""
+OF_SIDE = ("side", "hemispher", "uni", "each", "which", "same", "even", "alike", "parity", "one")
+"""Beginnings of words that are so, too."""
 MANY = 2
 AS_WELL = "as well as"
 COMPARED = frozenset(
@@ -86,6 +91,8 @@ COMPARED = frozenset(
         "multiple",
         "make",
         "fill",
+        "par",
+        "stack",
     }
 )
 COMPARE = (
@@ -149,6 +156,12 @@ OPINIONS = frozenset(
 """Words with which prompts ask for opinions."""
 HOW_TO = frozenset({"do", "does", "could", "can"})
 """Words after `how` with which they ask for advice."""
+OWNED = frozenset({"my", "our", "the", "a", "this", "her", "his"})
+"""Words before a report that is written."""
+LOOKED_AT = frozenset((word, "the") for word in ("in", "on", "from"))
+"""Words before the volume that is looked at, where nothing is said of which it is the volume."""
+DIAMETERS = frozenset({"inplane", LONGEST, "extent", "short", "crosssection"})
+"""Concepts of what is largest of a structure, not of several."""
 LARGEST = re.compile(r"\blargest\(")
 MOMENT = re.compile(r"^when = (?P<call>earliest|latest)\(")
 TOLD_OF = {"earliest": "first", "latest": "last"}
@@ -169,6 +182,8 @@ class Prompted:
         sized: it asks for a volume, and does not only call images so.
         moments: concepts of the first and the last session.
         listed: nothing but words that join stands between the structures that it names.
+        measured: `told`, without what only sounds so: a report that is written, the volume that is looked at, the
+            largest diameter.
         axis: the one direction of the body that it names, as programs write it; empty where it names none, or several.
     """
 
@@ -181,6 +196,7 @@ class Prompted:
     moments: frozenset[str] = frozenset()
     axis: str = ""
     listed: bool = True
+    measured: frozenset[str] = frozenset()
 
 
 def task_fits(statement: str, prompted: Prompted) -> bool:
@@ -190,7 +206,7 @@ def task_fits(statement: str, prompted: Prompted) -> bool:
         return restricts or "diffusion" in prompted.told or "DWI" in prompted.kinds
     kinds = {load_ontology().structures[item.name].kind for item in prompted.asked}
     if statement == SIZE and SEGMENT in prompted.told and "pathology" not in kinds:
-        return not MEASURED.isdisjoint(prompted.told)
+        return not MEASURED.isdisjoint(prompted.measured)
     if len(prompted.asked) != 1:
         return statement != COMPARISON or _compares(prompted)
     structure = load_ontology().structures[prompted.asked[0].name]
@@ -198,7 +214,9 @@ def task_fits(statement: str, prompted: Prompted) -> bool:
         return structure.kind == "pathology"
     if statement == COMPARISON:
         years = {word[:4] for word in prompted.words if YEAR.match(word)}
-        over_time = prompted.sessions and len(years) > 1 and "asymmetry" not in prompted.told
+        changed = CHANGE in prompted.told or prompted.told >= GREW
+        changes = len(years) > 1 or (changed and not _of_sides(prompted))
+        over_time = prompted.sessions and changes and prompted.told.isdisjoint(("asymmetry", "ratio"))
         return structure.paired and not over_time
     if statement == SHARE:
         return structure.kind == "pathology" or bool(prompted.told & BRIGHT)
@@ -212,7 +230,7 @@ def line_fits(statement: str, before: Sequence[str], prompted: Prompted) -> bool
     extent = EXTENT.search(statement)
     if extent is not None and prompted.axis and extent["axis"] != prompted.axis:
         return False
-    if LARGEST.search(statement) is not None and "biggest" not in prompted.told:
+    if LARGEST.search(statement) is not None and "biggest" not in prompted.measured:
         return MAXIMUM in prompted.told and LONGEST not in prompted.told
     moment = MOMENT.match(statement)
     if moment is not None and TOLD_OF[moment["call"]] not in prompted.moments:
@@ -238,6 +256,20 @@ def measurable(prompted: Prompted) -> bool:
     return prompted.sized or not PLAIN.isdisjoint(prompted.told)
 
 
+def measured_in(mentions: Sequence[Mention]) -> frozenset[str]:
+    """Concepts of a prompt, without those of words that only sound so where they stand."""
+    found = set()
+    for index, item in enumerate(mentions):
+        before = tuple(mention.words[0] for mention in mentions[max(0, index - 2) : index])
+        after = mentions[index + 1] if index + 1 < len(mentions) else None
+        written = item.words == ("report",) and before[-1:] and before[-1] in OWNED
+        looked_at = item.words == (VOLUME,) and before in LOOKED_AT and (after is None or after.words[0] != "of")
+        diameter = item.name == "biggest" and after is not None and after.name in DIAMETERS
+        if item.sort == "concept" and not (written or looked_at or diameter):
+            found.add(item.name)
+    return frozenset(found)
+
+
 def axis_of(mentions: Sequence[Mention]) -> str:
     """The direction of the body that a prompt names alone, as programs write it, or an empty text.
 
@@ -258,6 +290,11 @@ def _compares(prompted: Prompted) -> bool:
     if len(others) < MANY or not COMPARING.isdisjoint(prompted.told) or not COMPARED.isdisjoint(words):
         return True
     return any(word.startswith(COMPARE) for word in words)
+
+
+def _of_sides(prompted: Prompted) -> bool:
+    """Whether a prompt may be about the sides of a structure."""
+    return not OF_SIDES.isdisjoint(prompted.told) or any(word.startswith(OF_SIDE) for word in prompted.words)
 
 
 def _related(prompted: Prompted) -> bool:

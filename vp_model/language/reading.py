@@ -34,6 +34,7 @@ REWORDED = (
     ),
 )
 """What names say in other words, or with others between: `periventricular` is within 5 mm of the lateral ventricles."""
+BOTH_SIDES = re.compile(r"\b(left|right|lt|rt|l|r)\s*\+\s*(left|right|lt|rt|l|r)\b")
 WHITE_MATER = re.compile(r"\b(white|gray) mater\b")
 """`mater` is a word of its own (dura mater), and the commonest slip there is."""
 UNLEARNED, FOREIGN, STRANGE, PRESENT, ABSENT, ASKED = "[?]", "[foreign]", "[_]", "[there]", "[absent]", "[asked]"
@@ -72,6 +73,7 @@ def words_of(prompt: str) -> list[str]:
     text = re.sub(r"\br/o\b", "rule out", text)
     text = re.sub(r"\bw/o\b", "without", text)
     text = re.sub(r"\bw/(?=\s|\w)", "with ", text)
+    text = BOTH_SIDES.sub(r"\1 and \2", text)
     text = text.replace("&", " and ").replace("%", " percent ").replace("+c", " c").replace(">", " larger than ")
     text = text.replace("<", " smaller than ")
     text = re.sub(r"(?<=\d)(mm|cm|ml|cc)\b", r" \1", text)
@@ -110,7 +112,7 @@ def read_all(prompt: str) -> tuple[Mention, ...]:
                 mention = Mention("kind", name, part)
             elif lexicon.foreign.find(part) is not None and _foreign_here(words, index, length):
                 mention = Mention("foreign", "", part)
-            elif (name := lexicon.concepts.find(part)) is not None:
+            elif (name := lexicon.concepts.find(part)) is not None and not _begins_name(words, index, length):
                 mention = Mention("concept", name, part)
             if mention is not None:
                 break
@@ -126,10 +128,19 @@ def _foreign_here(words: Sequence[str], index: int, length: int) -> bool:
     """
     if words[index + length : index + length + 1] in VERB_ENDS:
         return False
+    return not _begins_name(words, index, length)
+
+
+def _begins_name(words: Sequence[str], index: int, length: int) -> bool:
+    """Whether a structure's name begins within some words and goes on after them: "in the middle temporal gyrus"."""
     ends = range(index + length + 1, min(len(words), index + length + LONGEST_TERM) + 1)
-    return not any(
-        lookup(" ".join(words[start:end])) is not None for start in range(index + 1, index + length) for end in ends
-    )
+    starts = range(index + 1, index + length)
+    return any(_names_structure(" ".join(words[start:end])) for start in starts for end in ends)
+
+
+@lru_cache(maxsize=65536)
+def _names_structure(phrase: str) -> bool:
+    return lookup(phrase) is not None
 
 
 def _only_side(words: Sequence[str], index: int) -> bool:
