@@ -16,7 +16,6 @@ from vp_model.language.asked import (
     SIDES,
     asked_structures,
     fits,
-    in_one_list,
     readings_of,
     regions_of,
     segmented_in,
@@ -26,18 +25,8 @@ from vp_model.language.assembling import assembly_mended
 from vp_model.language.contrasts import contrast_mended
 from vp_model.language.dates import with_dates
 from vp_model.language.extremes import extreme_of, fits_extreme, made_extreme
-from vp_model.language.matching import (
-    EXTENT,
-    SECOND,
-    YEAR,
-    Prompted,
-    axis_of,
-    line_fits,
-    measurable,
-    measured_in,
-    task_fits,
-)
-from vp_model.language.moments import PRESENT, moment_of
+from vp_model.language.matching import EXTENT, SECOND, YEAR, line_fits, measurable, task_fits
+from vp_model.language.moments import moment_of
 from vp_model.language.needs import (
     HOUNSFIELD,
     NEED_IMAGES,
@@ -47,6 +36,7 @@ from vp_model.language.needs import (
     of_same_kind,
     of_session,
 )
+from vp_model.language.prompted import prompted_by
 from vp_model.language.quantities import margins_of, sizes_of
 from vp_model.language.reading import FOREIGN, STRANGE, UNLEARNED, asked_for, read_all, reading_of, words_of
 from vp_model.language.relating import relation_mended, seen_from
@@ -123,18 +113,7 @@ class Held:
         self._extreme = extreme_of(told, bool(self._diseases))
         self._may_miss_session = may_miss_session(mentions, len(asked))
         visits = {volume.visit for volume in volumes if volume.visit}
-        self._prompted = Prompted(
-            self._readings[0],
-            frozenset(told),
-            reading.kinds,
-            (*words_of(prompt), *(["/"] if "/" in prompt else [])),
-            len(visits) > 1,
-            any(item.sort == "concept" and item.name == "volume" and item.words != ("volumes",) for item in mentions),
-            frozenset(item.name for item in mentions if item.sort == "concept" and item.words != (PRESENT,)),
-            axis_of(mentions),
-            in_one_list(prompt, known),
-            measured_in(mentions),
-        )
+        self._prompted = prompted_by(prompt, known, mentions, self._readings[0], reading.kinds, len(visits) > 1)
         self._seen_from = seen_from(prompt, known)
         self._dates = tuple(dict.fromkeys(DATE.findall(with_dates(prompt, visits))))
         self._visit = self._dates[0] if len(self._dates) == 1 and len(visits) > 1 else ""

@@ -6,11 +6,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
-from vp_model.language.asked import NEED_NO_PART, Reading, segmented_in
-from vp_model.language.reading import Mention
+from vp_model.language.asked import NEED_NO_PART, segmented_in
+from vp_model.language.prompted import LONGEST, VOLUME, Prompted
 from vp_model.ontology import load_ontology
 
 YEAR = re.compile(r"\b(?:19|20)\d\d\b")
@@ -27,12 +26,6 @@ RELATING = frozenset({"direction", "compare"})
 """Concepts of where one thing lies from another."""
 RELATED = 3
 """Structures in a prompt about where one lies from another: the two, and where in the image to look."""
-AXES = {"frontback": "anterior-posterior", "topdown": "superior-inferior"}
-"""Concepts of a direction of the body, and how programs name it."""
-NO_AXIS = "leftright"
-"""A concept that also tells both sides of a structure."""
-LENGTHS = ("length", "long", "longer", "deep", "elongat")
-"""Beginnings of words for an axis that are said of any."""
 EXTENT = re.compile(r'(?P<call>\bextent\([^"]*, ")(?P<axis>[a-z-]+)(?="\))')
 POSITION = frozenset(
     {
@@ -111,8 +104,8 @@ COMPARE = (
 )
 """Words, and beginnings of words, that do so, too."""
 PART = re.compile(r"^\w+_all = segment\(")
-MAXIMUM, LONGEST = "max", "longest"
-"""Concepts: "greatest", of lesions, of values or of diameters; and the longest diameter."""
+MAXIMUM = "max"
+"""Concept: "greatest", of lesions, of values or of diameters."""
 SELECTING = frozenset(
     {
         "biggest",
@@ -130,8 +123,8 @@ SELECTING = frozenset(
 """Concepts that choose a part of a lesion load."""
 SELECT = ("deep", "ventric", "cort")
 """Beginnings of words that do so, too."""
-VOLUME, COUNT, SEGMENT, OPINION = "volume", "count", "segment", "type"
-"""Concepts: of sizes, of numbers, of masks, and of what images do not tell by measuring."""
+COUNT, SEGMENT, OPINION = "count", "segment", "type"
+"""Concepts: of numbers, of masks, and of what images do not tell by measuring."""
 PLAIN = frozenset({SEGMENT, "center", "longest", "crop", "box"})
 """Concepts with which anatomy is plainly asked for."""
 SIZE, MEASURED = 'task("volume analysis")', frozenset({VOLUME, COUNT, "measure", "box", "extent"})
@@ -156,47 +149,11 @@ OPINIONS = frozenset(
 """Words with which prompts ask for opinions."""
 HOW_TO = frozenset({"do", "does", "could", "can"})
 """Words after `how` with which they ask for advice."""
-OWNED = frozenset({"my", "our", "the", "a", "this", "her", "his"})
-"""Words before a report that is written."""
-LOOKED_AT = frozenset((word, "the") for word in ("in", "on", "from"))
-"""Words before the volume that is looked at, where nothing is said of which it is the volume."""
-DIAMETERS = frozenset({"inplane", LONGEST, "extent", "short", "crosssection"})
-"""Concepts of what is largest of a structure, not of several."""
 LARGEST = re.compile(r"\blargest\(")
 MOMENT = re.compile(r"^when = (?P<call>earliest|latest)\(")
 TOLD_OF = {"earliest": "first", "latest": "last"}
 ENDS = {"earliest": frozenset({"earlier", "begin", "began"}), "latest": frozenset({"end", "later", "lastly"})}
 """Words for the first and the last session that are no concepts."""
-
-
-@dataclass(frozen=True)
-class Prompted:
-    """What a prompt says of its task.
-
-    Attributes:
-        asked: structures that it names, in order.
-        told: its concepts.
-        kinds: sequence types that it names.
-        words: all of it.
-        sessions: the study has several.
-        sized: it asks for a volume, and does not only call images so.
-        moments: concepts of the first and the last session.
-        listed: nothing but words that join stands between the structures that it names.
-        measured: `told`, without what only sounds so: a report that is written, the volume that is looked at, the
-            largest diameter.
-        axis: the one direction of the body that it names, as programs write it; empty where it names none, or several.
-    """
-
-    asked: Reading
-    told: frozenset[str]
-    kinds: tuple[str, ...]
-    words: tuple[str, ...]
-    sessions: bool
-    sized: bool = False
-    moments: frozenset[str] = frozenset()
-    axis: str = ""
-    listed: bool = True
-    measured: frozenset[str] = frozenset()
 
 
 def task_fits(statement: str, prompted: Prompted) -> bool:
@@ -254,31 +211,6 @@ def measurable(prompted: Prompted) -> bool:
     if kinds == {"pathology"}:
         return COUNT in prompted.told
     return prompted.sized or not PLAIN.isdisjoint(prompted.told)
-
-
-def measured_in(mentions: Sequence[Mention]) -> frozenset[str]:
-    """Concepts of a prompt, without those of words that only sound so where they stand."""
-    found = set()
-    for index, item in enumerate(mentions):
-        before = tuple(mention.words[0] for mention in mentions[max(0, index - 2) : index])
-        after = mentions[index + 1] if index + 1 < len(mentions) else None
-        written = item.words == ("report",) and before[-1:] and before[-1] in OWNED
-        looked_at = item.words == (VOLUME,) and before in LOOKED_AT and (after is None or after.words[0] != "of")
-        diameter = item.name == "biggest" and after is not None and after.name in DIAMETERS
-        if item.sort == "concept" and not (written or looked_at or diameter):
-            found.add(item.name)
-    return frozenset(found)
-
-
-def axis_of(mentions: Sequence[Mention]) -> str:
-    """The direction of the body that a prompt names alone, as programs write it, or an empty text.
-
-    "Length" is said of any direction, and counts where no other is named; sides are no direction.
-    """
-    told = [item for item in mentions if item.sort == "concept" and item.name in (*AXES, NO_AXIS)]
-    clear = [item for item in told if not item.words[0].startswith(LENGTHS)]
-    names = {item.name for item in clear}
-    return AXES[names.pop()] if len(names) == 1 and NO_AXIS not in names else ""
 
 
 def _compares(prompted: Prompted) -> bool:
