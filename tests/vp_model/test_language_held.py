@@ -665,6 +665,7 @@ def test_the_largest_diameter_is_not_that_of_the_largest_lesion() -> None:
     before = ['task("extent analysis")', 'roi_all = segment("white matter lesion", v4<MOD>)']
     line = "roi = largest(roi_all)"
     assert not held("largest in-plane diameter of the plaques over 5 ml").agrees(line, before)
+    assert not held("what greatest long axis have the plaques").agrees(before[1], before[:1])
     assert held("diameter of the largest of the plaques").agrees(line, before)
 
 
@@ -672,3 +673,32 @@ def test_a_change_is_no_comparison_of_sides() -> None:
     line = 'task("volume comparison")'
     assert not held("shrinking of the caudates between the sessions").agrees(line, ())
     assert held("did one of the caudates shrink more between the sessions").agrees(line, ())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "change"),
+    [
+        ("essential tremor since 2010. size of the left caudate", False),
+        ("size of the left caudate (impaired since 2010)", False),
+        ("size of the left caudate, secondary progressive ms", False),
+        ("left caudate since 2010.", True),
+        ("size of the left caudate since the scan of 2010.", True),
+        ("progressive ms. has the left caudate shrunk since last year", True),
+    ],
+)
+def test_the_history_of_a_patient_asks_for_no_change(prompt: str, change: bool) -> None:
+    assert held(prompt).agrees('task("volume change")', ()) is change
+    assert held(prompt).agrees('refuse("missing session")', ()) is change
+
+
+def test_lesions_above_a_size_are_not_those_below_it() -> None:
+    before = ['task("signal intensity")', 'roi_all = segment("white matter lesion", v4<MOD>)']
+    above, below = "roi = larger_than(roi_all, 100)", "roi = smaller_than(roi_all, 100)"
+    assert held("signal of plaques > 100 mm³").mended(below, before) == (above,)
+    assert held("signal of plaques below 100 mm³").mended(above, before) == (below,)
+    assert held("plaques over 100 but not above 100 mm³").agrees(above, before)
+
+
+def test_how_far_two_structures_lie_apart_is_no_direction() -> None:
+    assert not held("how far do the left caudate and the right putamen lie apart").agrees('task("location")', ())
+    assert held("is the left caudate above or far behind the right putamen").agrees('task("location")', ())

@@ -25,7 +25,7 @@ from vp_model.language.assembling import assembly_mended
 from vp_model.language.contrasts import contrast_mended
 from vp_model.language.dates import with_dates
 from vp_model.language.extremes import extreme_of, fits_extreme, made_extreme
-from vp_model.language.matching import EXTENT, SECOND, YEAR, line_fits, measurable, task_fits
+from vp_model.language.matching import BOUND, EXTENT, OTHER_BOUND, SECOND, YEAR, line_fits, measurable, task_fits
 from vp_model.language.moments import moment_of
 from vp_model.language.needs import (
     HOUNSFIELD,
@@ -35,6 +35,7 @@ from vp_model.language.needs import (
     of_one_session,
     of_same_kind,
     of_session,
+    without_history,
 )
 from vp_model.language.prompted import prompted_by
 from vp_model.language.quantities import margins_of, sizes_of
@@ -111,7 +112,8 @@ class Held:
         self._margins = margins_of(prompt)
         told = {mention.name for mention in mentions if mention.sort == "concept"}
         self._extreme = extreme_of(told, bool(self._diseases))
-        self._may_miss_session = may_miss_session(mentions, len(asked))
+        self._may_miss_session = may_miss_session(read_all(without_history(prompt)), len(asked))
+        self._only_history = not self._may_miss_session and may_miss_session(mentions, len(asked))
         visits = {volume.visit for volume in volumes if volume.visit}
         self._prompted = prompted_by(prompt, known, mentions, self._readings[0], reading.kinds, len(visits) > 1)
         self._seen_from = seen_from(prompt, known)
@@ -135,7 +137,7 @@ class Held:
             and not self._all_sessions(statement, before)
             and self._right_image(statement, before)
             and self._right_refusal(statement)
-            and not (statement in CHANGES and self._of_one_session)
+            and not (statement in CHANGES and (self._of_one_session or self._only_history))
             and (not self._complete or task_fits(statement, self._prompted))
             and self._contrast(statement, before) == statement
             and self._relation(statement, before) == statement
@@ -164,6 +166,8 @@ class Held:
         found: list[str] = []
         if not self._right_size(line):
             found += [SIZE.sub(rf"\g<call>{size:g}", line) for size in self._sizes]
+        if (bound := BOUND.search(line)) is not None:
+            found.append(line.replace(bound["call"], next(call for call in OTHER_BOUND if call != bound["call"])))
         if not self._right_date(line):
             found += [VISIT.sub(rf"\g<call>{date}", line) for date in self._dates]
         statement = line.strip()

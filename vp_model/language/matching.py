@@ -20,6 +20,8 @@ SHARE, BRIGHT = (
     frozenset({"hyper", "hypo", "intensity", "brighter", "max", "min", "share"}),
 )
 """A task, and the concepts that prompts have that ask it of one structure."""
+DISTANCE, DIRECTION, WHERE = "distance", "direction", "where"
+"""Concepts: how far one structure lies from another, and which way; and a word for the latter."""
 SECOND = re.compile(r"^second\w* = segment\(")
 """The second structure of a program about two."""
 RELATING = frozenset({"direction", "compare"})
@@ -150,6 +152,11 @@ OPINIONS = frozenset(
 HOW_TO = frozenset({"do", "does", "could", "can"})
 """Words after `how` with which they ask for advice."""
 LARGEST = re.compile(r"\blargest\(")
+BOUND = re.compile(r"\b(?P<call>larger_than|smaller_than)\(")
+BOUNDS = ("largerthan", "smallerthan")
+"""Concepts of lesions above and below a size."""
+OTHER_BOUND = {"larger_than": "smallerthan", "smaller_than": "largerthan"}
+"""Call that chooses lesions by size → the concept that speaks of the others."""
 MOMENT = re.compile(r"^when = (?P<call>earliest|latest)\(")
 TOLD_OF = {"earliest": "first", "latest": "last"}
 ENDS = {"earliest": frozenset({"earlier", "begin", "began"}), "latest": frozenset({"end", "later", "lastly"})}
@@ -164,6 +171,8 @@ def task_fits(statement: str, prompted: Prompted) -> bool:
     kinds = {load_ontology().structures[item.name].kind for item in prompted.asked}
     if statement == SIZE and SEGMENT in prompted.told and "pathology" not in kinds:
         return not MEASURED.isdisjoint(prompted.measured)
+    if statement == PLACE and len({item.name for item in prompted.asked}) > 1 and DISTANCE in prompted.told:
+        return DIRECTION in prompted.told or WHERE in prompted.words
     if len(prompted.asked) != 1:
         return statement != COMPARISON or _compares(prompted)
     structure = load_ontology().structures[prompted.asked[0].name]
@@ -189,13 +198,17 @@ def line_fits(statement: str, before: Sequence[str], prompted: Prompted) -> bool
         return False
     if LARGEST.search(statement) is not None and "biggest" not in prompted.measured:
         return MAXIMUM in prompted.told and LONGEST not in prompted.told
+    bound = BOUND.search(statement)
+    if bound is not None and {*BOUNDS} & prompted.told == {OTHER_BOUND[bound["call"]]}:
+        return False
     moment = MOMENT.match(statement)
     if moment is not None and TOLD_OF[moment["call"]] not in prompted.moments:
         return not ENDS[moment["call"]].isdisjoint(prompted.words)
     segmented = segmented_in([statement])
     if segmented and before and before[0] == PLACE and segmented[0][1] in NEED_NO_PART:
         return not _brain_beside(prompted)
-    if PART.match(statement) is not None and SELECTING.isdisjoint(prompted.told):
+    selecting = prompted.measured - ({MAXIMUM} if LONGEST in prompted.told else set())
+    if PART.match(statement) is not None and SELECTING.isdisjoint(selecting):
         return any(word.startswith(SELECT) or word[0].isdigit() for word in prompted.words)
     return statement != PLACE or (len(prompted.asked) <= RELATED and _related(prompted))
 

@@ -39,6 +39,10 @@ THAN_IT_WAS = ("than", "was")
 SINCE, STATES, STATED_WITHIN = "since", frozenset({"has", "is", "had", "suffers", "presents", "complains"}), 5
 """A word that gives a reason where one of others stands soon behind it: `since the patient has ataxia`."""
 DATED = re.compile(r"(?:19|20)\d\d(?:-\d\d?-\d\d?)?")
+HISTORY = re.compile(r"(?:^|(?<=[.;!?(]))(?P<told>[^.;!?()]*\bsince\s+(?:19|20)\d\d)\s*(?=[.;!?)])", re.IGNORECASE)
+"""A sentence, or what stands in brackets, that ends with the year since when something is so."""
+COURSE = re.compile(r"\bprogressive\s+(?:ms|multiple|supranuclear|aphasia|dementia|disease|course)\b", re.IGNORECASE)
+"""Names of diseases that speak of a course."""
 OVER_SESSIONS = frozenset({"change", "grow", "peryear", "compare", "first", "each", "both", "visit"})
 """Concepts of prompts that need images of several sessions."""
 BRIGHTNESS = frozenset({"intensity", "brighter", "hyper", "hypo", "mean", "max", "min", "enhancement"})
@@ -47,6 +51,18 @@ HOUNSFIELD = frozenset({"hu", "hus", "hounsfield"})
 """Words that ask for CT."""
 HINTS = ("restrict", "diffus", "enhanc", "contrast", "fad")
 """Beginnings of words that may ask for a sequence type without naming it."""
+
+
+def without_history(prompt: str) -> str:
+    """A prompt without what only tells since when a patient has an illness, and without the course that an illness has
+    its name from.
+    """
+
+    def kept(match: re.Match[str]) -> str:
+        named = any(mention.sort == "structure" for mention in read_all(match["told"]))
+        return match[0] if named else " "
+
+    return COURSE.sub(" ", HISTORY.sub(kept, prompt))
 
 
 def of_session(volumes: Sequence[InputVolume], place: int) -> list[InputVolume]:

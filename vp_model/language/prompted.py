@@ -26,6 +26,8 @@ LOOKED_AT = frozenset((word, "the") for word in ("in", "on", "from"))
 """Words before the volume that is looked at, where nothing is said of which it is the volume."""
 DIAMETERS = frozenset({"inplane", LONGEST, "extent", "short", "crosssection"})
 """Concepts of what is largest of a structure, not of several."""
+DIAMETER = frozenset({"axis", "diameter", "dimension", "length", "distance"})
+"""Words for it."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ def measured_in(mentions: Sequence[Mention]) -> frozenset[str]:
         after = mentions[index + 1] if index + 1 < len(mentions) else None
         written = item.words == ("report",) and before[-1:] and before[-1] in OWNED
         looked_at = item.words == (VOLUME,) and before in LOOKED_AT and (after is None or after.words[0] != "of")
-        diameter = item.name == "biggest" and after is not None and after.name in DIAMETERS
+        of_diameter = after is not None and (after.name in DIAMETERS or after.words[0] in DIAMETER)
+        diameter = item.name == "biggest" and of_diameter
         if item.sort == "concept" and not (written or looked_at or diameter):
             found.add(item.name)
     return frozenset(found)
