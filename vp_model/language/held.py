@@ -25,23 +25,21 @@ from vp_model.language.assembling import assembly_mended
 from vp_model.language.contrasts import contrast_mended
 from vp_model.language.dates import with_dates
 from vp_model.language.extremes import extreme_of, fits_extreme, made_extreme
+from vp_model.language.images import images_read
 from vp_model.language.matching import BOUND, EXTENT, OTHER_BOUND, SECOND, YEAR, line_fits, measurable, task_fits
 from vp_model.language.moments import moment_of
 from vp_model.language.needs import (
-    HOUNSFIELD,
-    NEED_IMAGES,
     may_miss_image,
     may_miss_session,
     of_one_session,
-    of_same_kind,
     of_session,
     without_history,
 )
 from vp_model.language.prompted import prompted_by
 from vp_model.language.quantities import margins_of, sizes_of
-from vp_model.language.reading import FOREIGN, STRANGE, UNLEARNED, asked_for, read_all, reading_of, words_of
+from vp_model.language.reading import FOREIGN, STRANGE, UNLEARNED, read_all, reading_of
 from vp_model.language.relating import relation_mended, seen_from
-from vp_model.language.saved import LOOKED_AT, consistent, unsaved_volumes
+from vp_model.language.saved import consistent, unsaved_volumes
 from vp_model.ontology import load_ontology
 from vp_model.outcome import InputVolume
 
@@ -63,19 +61,12 @@ ONCE = ("show(", "save(")
 SIZE = re.compile(r"(?P<call>\b(?:larger_than|smaller_than)\(\w+, )(?P<size>[0-9.]+)(?=\))")
 VISIT = re.compile(r'(?P<call>\bvisit\(")(?P<date>[^"]+)(?="\))')
 DATE = re.compile(r"\d{4}-\d\d-\d\d")
-READ_FROM = re.compile(r"(?P<call>\bmean_intensity\((?:[^()]|\([^()]*(?:\([^()]*\))?\))*, )(?P<volume>v\d+)(?=\))")
-INTENSITY_OF = re.compile(
-    r"(?P<call>\b(?:mean|sd|median|min|max)_intensity\((?:[^()]|\([^()]*(?:\([^()]*\))?\))*, )(?P<volume>v\d+)(?=\))"
-)
-OF_ONE_IMAGE = frozenset({'task("intensity analysis")', 'task("intensity comparison")', 'task("signal intensity")'})
-"""Tasks that read intensities of one image."""
 OF_ONE_SESSION = 'task("volume analysis")'
 """The task that can measure one session of several."""
 MISSING_IMAGE, UNKNOWN_STRUCTURE = 'refuse("missing image")', 'refuse("unknown structure")'
 MISSING_SESSION, NOT_UNDERSTOOD = 'refuse("missing session")', 'refuse("not understood")'
 CHANGES = frozenset({'task("volume change")', 'task("extent change")', 'task("intensity change")'})
 """Tasks that need images of several sessions."""
-ENHANCEMENT, INTENSITY_CHANGE = 'task("enhancement")', 'task("intensity change")'
 
 
 class Held:
@@ -86,7 +77,6 @@ class Held:
         Args:
             known: names of the structures that can be asked for, without sides.
         """
-        self._volumes = tuple(volumes)
         asked = asked_structures(prompt, known)
         structures = load_ontology().structures
         self._readings = readings_of(asked)
@@ -98,16 +88,12 @@ class Held:
         )
         kinds = frozenset(volume.kind for volume in volumes)
         reading = reading_of(prompt, known, kinds)
-        named = ("CT",) if not HOUNSFIELD.isdisjoint(words_of(prompt)) else reading.kinds
-        self._named_kind = any(asked_for(volume.kind, named, kinds) for volume in volumes)
-        last = of_session(volumes, -1)
-        there = frozenset(volume.kind for volume in last)
-        self._of_named_kind = tuple(volume for volume in last if asked_for(volume.kind, named, there))[:1]
-        self._of_one_session = of_one_session(named, volumes)
+        self._images = images_read(prompt, reading.kinds, volumes)
+        self._of_one_session = of_one_session(self._images.named, volumes)
         self._unknown = any(mark in reading.outline for mark in MARKS) or not self._readings[-1]
         self._may_miss = may_miss_image(prompt, volumes)
         self._kinds = {volume.name: volume.kind for volume in volumes}
-        self._last = tuple(volume.name for volume in last)
+        self._last = tuple(volume.name for volume in of_session(volumes, -1))
         self._sizes = sizes_of(prompt)
         self._margins = margins_of(prompt)
         told = {mention.name for mention in mentions if mention.sort == "concept"}
@@ -131,11 +117,11 @@ class Held:
             and not self._half_of_both(statement)
             and self._right_pathology(statement)
             and not self.twice(statement, before)
-            and self._right_kind(statement, before)
+            and self._images.of_named_kind(statement, before)
             and self._right_size(statement)
             and self._right_date(statement)
             and not self._all_sessions(statement, before)
-            and self._right_image(statement, before)
+            and self._images.right(statement, before)
             and self._right_refusal(statement)
             and not (statement in CHANGES and (self._of_one_session or self._only_history))
             and (not self._complete or task_fits(statement, self._prompted))
@@ -180,10 +166,7 @@ class Held:
             found.append(EXTENT.sub(rf"\g<call>{self._prompted.axis}", line))
         if self._all_sessions(statement, before):
             found.append(self._session())
-        if not self._right_image(statement, before) and (image := self._image(statement, before)):
-            found.append(READ_FROM.sub(rf"\g<call>{image}", line))
-        if not self._right_kind(statement, before):
-            found += [INTENSITY_OF.sub(rf"\g<call>{volume.name}", line) for volume in self._of_named_kind]
+        found += self._images.mended(line, before)
         if not self._right_pathology(statement):
             found += [SEGMENTED.sub(rf'\g<name> = segment("{name}"', line) for name in self._diseases]
         if not self._right_region([*before, line]):
@@ -207,8 +190,7 @@ class Held:
         statement = line.strip()
         if statement in CHANGES and self._of_one_session:
             return "missing image"
-        unread = not self._right_kind(statement, before) and not self._of_named_kind
-        return "missing image" if unread or self._image(statement, before) is None else ""
+        return "missing image" if self._images.missing(statement, before) else ""
 
     def twice(self, line: str, before: Sequence[str]) -> bool:
         """Whether a disease is segmented more often than it is named: something else was meant that is not known."""
@@ -271,13 +253,6 @@ class Held:
         region = load_ontology().structures.get(segmented[0][1])
         return region is None or region.kind != "pathology" or region.name in self._diseases
 
-    def _right_kind(self, statement: str, before: Sequence[str]) -> bool:
-        """Intensities of a session are read from an image of the sequence type that the prompt names."""
-        if not self._named_kind or not before or before[0] not in OF_ONE_IMAGE:
-            return True
-        read = {found["volume"] for found in INTENSITY_OF.finditer(statement)}
-        return read <= {volume.name for volume in self._of_named_kind}
-
     def _contrast(self, statement: str, before: Sequence[str]) -> str:
         return contrast_mended(statement, before, self._prompted.told, self._kinds)
 
@@ -312,10 +287,6 @@ class Held:
             return f'when = visit("{self._visit}")'
         return f"when = {self._moment}({region})" if self._moment else ""
 
-    def _right_image(self, statement: str, before: Sequence[str]) -> bool:
-        image = self._image(statement, before)
-        return image == "" or all(found["volume"] == image for found in READ_FROM.finditer(statement))
-
     def _right_refusal(self, statement: str) -> bool:
         """Nothing unknown is refused where all is known, and no plain question for a size; no image, no session is
         missed where all are there or none is asked for.
@@ -327,23 +298,6 @@ class Held:
         if statement == NOT_UNDERSTOOD:
             return self._unknown or not measurable(self._prompted)
         return statement != MISSING_IMAGE or self._may_miss
-
-    def _image(self, statement: str, before: Sequence[str]) -> str | None:
-        """The image that a line must read: enhancement is measured from an image without contrast agent to one with it,
-        change of intensity between images of one sequence type. Empty where any will do, None where there is none.
-        """
-        first, later = statement.startswith("before = "), statement.startswith("after = ")
-        if not before or not (first or later) or READ_FROM.search(statement) is None:
-            return ""
-        looked_at = {name for line in before if segmented_in([line]) for name in LOOKED_AT.findall(line)}
-        volumes = [volume for volume in self._volumes if volume.name in looked_at]
-        if before[0] == ENHANCEMENT:
-            wanted = NEED_IMAGES["enhancement"][later]
-            return next((volume.name for volume in of_session(volumes, -1) if volume.kind == wanted), None)
-        if before[0] == INTENSITY_CHANGE:
-            pair = of_same_kind(of_session(volumes, 0), of_session(volumes, -1))
-            return None if pair is None else pair[later].name
-        return ""
 
 
 def _sided(match: re.Match[str], structures: int) -> str:
