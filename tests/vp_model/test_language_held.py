@@ -702,3 +702,22 @@ def test_lesions_above_a_size_are_not_those_below_it() -> None:
 def test_how_far_two_structures_lie_apart_is_no_direction() -> None:
     assert not held("how far do the left caudate and the right putamen lie apart").agrees('task("location")', ())
     assert held("is the left caudate above or far behind the right putamen").agrees('task("location")', ())
+
+
+def test_lesions_that_are_to_be_counted_are_counted_before_they_are_measured() -> None:
+    before = ['task("volume analysis")', 'roi = segment("white matter lesion", v4<MOD>)', "show(roi)"]
+    volume, count = 'report("volume", volume(roi))', 'report("count", count(components(roi)))'
+    assert held("how many plaques are there").mended(volume, before) == (count,)
+    assert held("how many plaques are there").agrees(volume, [*before, count])
+    assert held("volume of the plaques").agrees(volume, before)
+    indented = held("how many plaques are there").mended('    report("volume", volume(at(roi, when)))', before)
+    assert indented == ('    report("count", count(components(at(roi, when))))',)
+
+
+def test_a_percentile_is_one_that_the_prompt_names() -> None:
+    before = ['task("intensity analysis")', 'roi = segment("brainstem", v4<MOD>)']
+    line = 'report("percentile intensity", percentile_intensity(roi, v4, {}))'
+    named = held("90th percentile of the brainstem on t1, 72 year old man")
+    assert named.agrees(line.format(90), before)
+    assert named.mended(line.format(75), before) == (line.format(90),)
+    assert held("upper quartile of the brainstem on t1").agrees(line.format(75), before)

@@ -23,6 +23,7 @@ from vp_model.language.asked import (
 )
 from vp_model.language.assembling import assembly_mended
 from vp_model.language.contrasts import contrast_mended
+from vp_model.language.counting import counted_first
 from vp_model.language.dates import with_dates
 from vp_model.language.extremes import extreme_of, fits_extreme, made_extreme
 from vp_model.language.images import images_read
@@ -36,7 +37,7 @@ from vp_model.language.needs import (
     without_history,
 )
 from vp_model.language.prompted import prompted_by
-from vp_model.language.quantities import margins_of, sizes_of
+from vp_model.language.quantities import margins_of, percentiles_of, sizes_of
 from vp_model.language.reading import FOREIGN, STRANGE, UNLEARNED, read_all, reading_of
 from vp_model.language.relating import relation_mended, seen_from
 from vp_model.language.saved import consistent, unsaved_volumes
@@ -59,6 +60,7 @@ BEGINNING = 'task("'
 ONCE = ("show(", "save(")
 """Calls whose repetition with the same arguments does nothing."""
 SIZE = re.compile(r"(?P<call>\b(?:larger_than|smaller_than)\(\w+, )(?P<size>[0-9.]+)(?=\))")
+PERCENTILE_OF = re.compile(r"(?P<call>\bpercentile_intensity\(.*, )(?P<number>\d+)(?=\))")
 VISIT = re.compile(r'(?P<call>\bvisit\(")(?P<date>[^"]+)(?="\))')
 DATE = re.compile(r"\d{4}-\d\d-\d\d")
 OF_ONE_SESSION = 'task("volume analysis")'
@@ -96,6 +98,7 @@ class Held:
         self._last = tuple(volume.name for volume in of_session(volumes, -1))
         self._sizes = sizes_of(prompt)
         self._margins = margins_of(prompt)
+        self._percentiles = percentiles_of(prompt)
         told = {mention.name for mention in mentions if mention.sort == "concept"}
         self._extreme = extreme_of(told, bool(self._diseases))
         self._may_miss_session = may_miss_session(read_all(without_history(prompt)), len(asked))
@@ -119,6 +122,8 @@ class Held:
             and not self.twice(statement, before)
             and self._images.of_named_kind(statement, before)
             and self._right_size(statement)
+            and self._right_percentile(statement)
+            and counted_first(statement, before, self._prompted) == statement
             and self._right_date(statement)
             and not self._all_sessions(statement, before)
             and self._images.right(statement, before)
@@ -154,9 +159,13 @@ class Held:
             found += [SIZE.sub(rf"\g<call>{size:g}", line) for size in self._sizes]
         if (bound := BOUND.search(line)) is not None:
             found.append(line.replace(bound["call"], next(call for call in OTHER_BOUND if call != bound["call"])))
+        if not self._right_percentile(line):
+            found += [PERCENTILE_OF.sub(rf"\g<call>{number}", line) for number in self._percentiles]
         if not self._right_date(line):
             found += [VISIT.sub(rf"\g<call>{date}", line) for date in self._dates]
         statement = line.strip()
+        if (counted := counted_first(statement, before, self._prompted)) != statement:
+            found.append(line.replace(statement, counted))
         if (contrast := self._contrast(statement, before)) != statement:
             found.append(line.replace(statement, contrast))
         if (relation := self._relation(statement, before)) != statement:
@@ -265,6 +274,10 @@ class Held:
     def _right_size(self, statement: str) -> bool:
         found = SIZE.search(statement)
         return found is None or not self._sizes or float(found["size"]) in self._sizes
+
+    def _right_percentile(self, statement: str) -> bool:
+        found = PERCENTILE_OF.search(statement)
+        return found is None or not self._percentiles or int(found["number"]) in self._percentiles
 
     def _right_date(self, statement: str) -> bool:
         found = VISIT.search(statement)

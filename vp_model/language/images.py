@@ -1,5 +1,5 @@
-"""The images that a program reads intensities of: of the sequence type that its prompt names, of the session or the pair
-that its task needs.
+"""The images that a program reads intensities of: of the sequence type that its prompt names, of the session or pair of
+sessions that its task needs.
 """
 
 from __future__ import annotations

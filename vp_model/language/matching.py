@@ -88,6 +88,8 @@ COMPARED = frozenset(
         "fill",
         "par",
         "stack",
+        "winner",
+        "differ",
     }
 )
 COMPARE = (

@@ -1,4 +1,4 @@
-"""Sizes and margins that the numbers of a prompt mean."""
+"""Sizes, margins and percentiles that the numbers of a prompt mean."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ MM3_IN_ML = 1000.0
 DEFAULT_MARGIN = 10.0
 """mm around a cropped region, where the prompt names no margin."""
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
+PERCENTILE = re.compile(r"(?<![\w.,-])p?(\d{1,2})(?:st|nd|rd|th)?(?![\d.,])")
+PERCENTILES = frozenset({1, 5, 10, 25, 50, 75, 90, 95, 99})
+"""Those that are asked for."""
 MM_IN = {
     **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1.0),
     **dict.fromkeys(("cm", "centimeter", "centimeters", "centimetre", "centimetres"), 10.0),
@@ -46,3 +49,9 @@ def margins_of(prompt: str) -> tuple[float, ...]:
             if unit in MM_IN:
                 lengths.append(round(float(word) * MM_IN[unit], 3))
     return tuple(dict.fromkeys(lengths or [DEFAULT_MARGIN, *numbers]))
+
+
+def percentiles_of(prompt: str) -> tuple[int, ...]:
+    """Percentiles that a prompt may mean."""
+    found = (int(number) for number in PERCENTILE.findall(prompt.lower()))
+    return tuple(dict.fromkeys(number for number in found if number in PERCENTILES))
