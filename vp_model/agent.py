@@ -35,11 +35,13 @@ from vp_model.program.environment import ProgramEnvironment, Target, initial_kno
 from vp_model.program.errors import ProgramError
 from vp_model.program.inspection import Inspection, inspect_program
 from vp_model.program.possible import can_find
-from vp_model.program.refusals import NOT_UNDERSTOOD, refusal
+from vp_model.program.refusals import MISSING_IMAGE, NOT_UNDERSTOOD, refusal
 from vp_model.program.results import build_outcome
 from vp_model.vision.config import config_from_dict
 from vp_model.vision.device import find_device
+from vp_model.vision.finding import LesionFinder, shown_in
 from vp_model.vision.inference import FeatureCache, Precision
+from vp_model.vision.lesions import LesionNetwork, lesion_config, load_lesions
 from vp_model.vision.mirrored import MirroredViews, load_conditions
 from vp_model.vision.network import VisionNetwork
 from vp_model.vision.refinement import Refiner
@@ -80,12 +82,14 @@ class Agent:
         conditions: Mapping[str, torch.Tensor] | None = None,
         memory_bytes: int | None = None,
         precision: Precision = "float32",
+        lesions: LesionNetwork | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self._language = language
         self._tokenizer = tokenizer
         self._vision = vision
         self._conditions = conditions
+        self._lesions = lesions
         self._memory_bytes = memory_bytes
         self._precision = precision
         self._thresholds = {structure.region: structure.threshold for structure in checkpoint.structures}
@@ -123,10 +127,11 @@ class Agent:
             language = load_language(checkpoint.language, checkpoint.folder, tokenizer.get_vocab_size())
             vision = load_vision(config_from_dict(checkpoint.vision), checkpoint.folder).to(place)
             conditions = _conditions(checkpoint)
+            lesions = _lesions(checkpoint)
         except (TypeError, RuntimeError, ValueError, FileNotFoundError) as error:
             first = str(error).splitlines()[0]
             raise CheckpointError(f"The checkpoint {checkpoint.folder.name} does not fit together: {first}") from error
-        return cls(checkpoint, language, tokenizer, vision, conditions, memory_bytes, precision)
+        return cls(checkpoint, language, tokenizer, vision, conditions, memory_bytes, precision, lesions)
 
     @property
     def identity(self) -> ModelIdentity:
@@ -139,7 +144,7 @@ class Agent:
         """
         known = initial_known(volumes, self._targets)
         try:
-            code = self.write(prompt, volumes, Held(prompt, volumes, self._names)).code
+            code = self.write(prompt, volumes, Held(prompt, volumes, self._names_in(volumes))).code
             inspection = inspect_program(code, known, self._targets)
         except (DecodingError, ProgramError) as error:
             return Plan("refused", refusal(NOT_UNDERSTOOD, volumes, self._names, str(error), prompt), "", (), "")
@@ -156,9 +161,10 @@ class Agent:
         Raises:
             DecodingError: α came to no end.
         """
+        names = self._names_in(volumes)
         writer = self._writer()
-        writer.read(initial_text(prompt, volumes, self._names))
-        return writer.write(initial_known(volumes, self._targets), wanted_regions(prompt, self._names), held)
+        writer.read(initial_text(prompt, volumes, names))
+        return writer.write(initial_known(volumes, self._targets), wanted_regions(prompt, names), held)
 
     def sight(self, volumes: Sequence[Volume]) -> Sight:
         """m on a set of volumes, for several prompts about them: what does not depend on φ is computed once.
@@ -172,15 +178,18 @@ class Agent:
         cache = FeatureCache(memory_bytes=self._memory_bytes, precision=self._precision)
         conditions, refining = self._conditions, self.checkpoint.refining
         views = MirroredViews(conditions) if self.checkpoint.mirrored and conditions is not None else None
-        refiner = None
+        refiner, finder = None, None
         if refining is not None and conditions is not None:
             structures = load_ontology().structures
             within = [name for name, structure in structures.items() if structure.kind == "pathology"]
             tissues = tissues_of(self.checkpoint.regions, left_out=within)
             parts = tissues_within(self.checkpoint.regions)
             refiner = Refiner(self._vision, tissues, conditions, refining, cache, views, parts)
+            if self._lesions is not None and self.checkpoint.lesions is not None:
+                shows = self.checkpoint.lesions.shows
+                finder = LesionFinder(self._lesions, self._vision, shows, tissues, conditions, refining, cache)
         named = {volume.name: volume for volume in volumes}
-        return Sight(self._vision, named, self._thresholds, cache, views, refiner, conditions or {})
+        return Sight(self._vision, named, self._thresholds, cache, views, refiner, conditions or {}, finder)
 
     def run(
         self,
@@ -221,9 +230,10 @@ class Agent:
             self._targets,
             experimental=[(item.name, item.side) for item in self.checkpoint.structures if item.experimental],
         )
+        names = self._names_in(inputs)
         writer = self._writer()
-        state = initial_text(prompt, inputs, self._names)
-        wanted, held = wanted_regions(prompt, self._names), Held(prompt, inputs, self._names)
+        state = initial_text(prompt, inputs, names)
+        wanted, held = wanted_regions(prompt, names), Held(prompt, inputs, names)
         encodings: tuple[NDArray[np.float32], ...] = ()
         steps: list[Step] = []
 
@@ -266,8 +276,41 @@ class Agent:
             return refusal(inspection.refusal, volumes, self._names, prompt=prompt)
         if not inspection.task and not task:
             return refusal(NOT_UNDERSTOOD, volumes, self._names, prompt=prompt)
-        problem = ungrounded(prompt, inspection.structures, load_ontology(), self._names, inspection.shown)
+        unseen = self._unseen(inspection, volumes)
+        if unseen:
+            return refusal(MISSING_IMAGE, volumes, self._names, unseen, prompt)
+        names = self._names_in(volumes)
+        problem = ungrounded(prompt, inspection.structures, load_ontology(), names, inspection.shown)
         return f"{problem} {can_find(self._names, prompt)}" if problem else ""
+
+    def _names_in(self, volumes: Sequence[InputVolume]) -> frozenset[str]:
+        """Structures that can be asked for in these images. Where none shows lesions of all kinds, "lesion" means those
+        that can be found, as in weights that know no others.
+        """
+        shows = {} if self.checkpoint.lesions is None else self.checkpoint.lesions.shows
+        images = [(volume.session, volume.kind) for volume in volumes]
+        names = frozenset(self._names)
+        for name, kinds in shows.items():
+            without = names - {name}
+            if not shown_in(kinds, images) and load_ontology().meant(name, name, without) is not None:
+                names = without
+        return names
+
+    def _unseen(self, inspection: Inspection, volumes: Sequence[InputVolume]) -> str:
+        """Which lesion that is asked for no image of a session shows; an empty text where all may be seen."""
+        known = self.checkpoint.lesions
+        images = [(volume.session, volume.kind) for volume in volumes if volume.name in inspection.volumes]
+        for name, _ in inspection.structures:
+            kinds = known.shows.get(name) if known is not None else None
+            if kinds and images and not shown_in(kinds, images):
+                return f"{name} is looked for in images of these kinds alone: {', '.join(kinds)}"
+        return ""
+
+
+def _lesions(checkpoint: Checkpoint) -> LesionNetwork | None:
+    """The network that finds lesions which m was not taught, where the checkpoint has one."""
+    known = checkpoint.lesions
+    return None if known is None else load_lesions(lesion_config(known.network), checkpoint.folder)
 
 
 def _conditions(checkpoint: Checkpoint) -> Mapping[str, torch.Tensor] | None:

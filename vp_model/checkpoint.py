@@ -5,6 +5,7 @@
     language.safetensors   α
     tokenizer.json
     condition_table.safetensors   φ of each region as m was trained with them; optional
+    lesions.safetensors    finds lesions that m itself was not taught; optional
     MODEL_CARD.md
 
 Opening reads the configuration, the headers of the weights and the hash, without torch; weights are read by whoever
@@ -33,7 +34,9 @@ LANGUAGE_FILE = "language.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
 CARD_FILE = "MODEL_CARD.md"
 CONDITIONS_FILE = "condition_table.safetensors"
-WEIGHT_FILES = (VISION_FILE, LANGUAGE_FILE, CONDITIONS_FILE)
+LESIONS_FILE = "lesions.safetensors"
+WEIGHT_FILES = (VISION_FILE, LANGUAGE_FILE, CONDITIONS_FILE, LESIONS_FILE)
+OPTIONAL_FILES = (CONDITIONS_FILE, LESIONS_FILE)
 HASHED_FILES = (CONFIG_FILE, VISION_FILE, LANGUAGE_FILE, TOKENIZER_FILE)
 
 
@@ -60,6 +63,19 @@ class KnownStructure:
 
 
 @dataclass(frozen=True)
+class KnownLesions:
+    """Lesions that are found by a network of their own (`vp_model.vision.lesions`).
+
+    Attributes:
+        network: its configuration.
+        shows: name → sequence types that show it, best first: it is looked for in no others.
+    """
+
+    network: Mapping[str, Any]
+    shows: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     folder: Path
     identity: ModelIdentity
@@ -72,6 +88,7 @@ class Checkpoint:
     """m looks at each set of volumes and at its mirror image, and the mean counts (`vp_model.vision.mirrored`)."""
     refining: Refining | None = None
     """How borders are refined by the images' own intensities; None: they are m's own."""
+    lesions: KnownLesions | None = None
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -107,7 +124,7 @@ def open_checkpoint(folder: Path | None = None) -> Checkpoint:
         structures = tuple(
             KnownStructure(
                 item["name"],
-                item["side"],
+                item["side"] or "",
                 item.get("dice"),
                 bool(item["experimental"]),
                 float(item.get("threshold", 0.5)),
@@ -118,6 +135,7 @@ def open_checkpoint(folder: Path | None = None) -> Checkpoint:
         vision, language = dict(config["vision"]), dict(config["language"])
         averaged = bool(config.get("mirrored", False))
         refining = Refining(**config["refining"]) if config.get("refining") else None
+        lesions = _lesions(config["lesions"]) if config.get("lesions") else None
         made_for = config.get("ontology_version")
     except KeyError as error:
         raise CheckpointError(f"{folder / CONFIG_FILE} is incomplete: {error} is missing.") from error
@@ -135,10 +153,31 @@ def open_checkpoint(folder: Path | None = None) -> Checkpoint:
     if (averaged or refining) and not (folder / CONDITIONS_FILE).is_file():
         use = "mirrored averaging" if averaged else "refined borders"
         raise CheckpointError(f"{folder} asks for {use}, but {CONDITIONS_FILE} is missing.")
+    if lesions is not None:
+        _check_lesions(folder, lesions, {structure.name for structure in structures}, refining)
     for file in WEIGHT_FILES:
         _check_header(folder / file)
     identity = ModelIdentity(name, version, content_hash(folder))
-    return Checkpoint(folder, identity, vision, language, structures, made_for, averaged, refining)
+    return Checkpoint(folder, identity, vision, language, structures, made_for, averaged, refining, lesions)
+
+
+def _lesions(values: Mapping[str, Any]) -> KnownLesions:
+    return KnownLesions(dict(values["network"]), {name: tuple(kinds) for name, kinds in values["shows"].items()})
+
+
+def _check_lesions(folder: Path, lesions: KnownLesions, names: set[str], refining: Refining | None) -> None:
+    """
+    Raises:
+        CheckpointError: the weights are missing, or what they are applied to.
+    """
+    for file in OPTIONAL_FILES:
+        if not (folder / file).is_file():
+            raise CheckpointError(f"{folder} finds lesions by a network of their own, but {file} is missing.")
+    if refining is None:
+        raise CheckpointError(f"{folder / CONFIG_FILE} finds lesions in what tissues do not explain: set refining.")
+    unknown = sorted(set(lesions.shows) - names)
+    if unknown:
+        raise CheckpointError(f"{folder / CONFIG_FILE} does not list the lesions that it finds: {', '.join(unknown)}.")
 
 
 def _check_header(path: Path) -> None:
@@ -156,7 +195,7 @@ def content_hash(folder: Path) -> str:
     """SHA-256 over weights, configuration, tokenizer and ontology: what an answer depends on."""
     digest = hashlib.sha256()
     ontology = Path(__file__).parent / "ontology" / "structures.json"
-    optional = [folder / CONDITIONS_FILE] if (folder / CONDITIONS_FILE).is_file() else []
+    optional = [folder / name for name in OPTIONAL_FILES if (folder / name).is_file()]
     for path in (*(folder / name for name in HASHED_FILES), *optional, ontology):
         digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
         with path.open("rb") as file:

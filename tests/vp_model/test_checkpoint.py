@@ -29,6 +29,7 @@ from vp_model.checkpoint import (
 )
 from vp_model.cli import app
 from vp_model.ontology import load_ontology
+from vp_model.program.environment import region_targets
 
 
 @pytest.fixture
@@ -184,3 +185,13 @@ def test_nothing_in_the_library_reads_a_pickle(repository: Path) -> None:
                 if owner in ("np", "numpy"):
                     allowed = {item.arg: getattr(item.value, "value", True) for item in node.keywords}
                     assert allowed.get("allow_pickle", False) is False, path
+
+
+@pytest.mark.requirement("every result of a structure that was not measured well enough says so")
+def test_a_structure_without_sides_is_experimental_in_results_as_in_the_checkpoint() -> None:
+    opened = open_checkpoint()
+    without = [item for item in opened.structures if item.side not in ("left", "right") and item.experimental]
+    assert without and all(item.side == "" for item in without)
+    targets = region_targets(load_ontology(), opened.regions)
+    for item in without:
+        assert targets[item.name].sides == (item.side,)

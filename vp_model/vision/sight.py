@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from vp_model.vision.conditions import settled
+from vp_model.vision.finding import LesionFinder
 from vp_model.vision.inference import FeatureCache, encode_volumes, recalibrated, segment_volumes
 from vp_model.vision.mirrored import MirroredViews, segment_averaged
 from vp_model.vision.network import VisionNetwork
@@ -27,6 +28,7 @@ class Sight:
         views: where the mirror image is looked at too.
         conditions: region → φ (d,) as m was trained with it, for checkpoints whose conditions were learned as a table.
         refiner: where borders are refined by the images' own intensities; it shares `cache` and `views`.
+        lesions: finds lesions that m itself was not taught; it shares `cache`.
     """
 
     network: VisionNetwork
@@ -36,6 +38,7 @@ class Sight:
     views: MirroredViews | None = None
     refiner: Refiner | None = None
     conditions: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    lesions: LesionFinder | None = None
 
     def segment(
         self, name: str, volumes: Sequence[str], modulations: NDArray[np.float32]
@@ -43,18 +46,23 @@ class Sight:
         """See `vp_model.program.state.Vision`."""
         members = [self.volumes[volume] for volume in volumes]
         phi = settled(torch.from_numpy(modulations)[None], self.conditions)
+        threshold = self.thresholds.get(name, 0.5)
+        if self.lesions is not None and name in self.lesions.shows:
+            probabilities = self.lesions.find(name, members, phi)
+        else:
+            probabilities = self._of_m(name, members, phi)
+        return {
+            volume: recalibrated(probability, threshold).numpy()
+            for volume, probability in zip(volumes, probabilities, strict=True)
+        }
+
+    def _of_m(self, name: str, members: Sequence[Volume], phi: torch.Tensor) -> list[torch.Tensor]:
         if self.views is None:
             found = segment_volumes(self.network, members, phi, self.cache)
         else:
             found = segment_averaged(self.network, members, name, phi, self.views, self.cache)
         probabilities = [probability[0] for probability in found]
-        if self.refiner is not None:
-            probabilities = self.refiner.refined(name, members, probabilities)
-        threshold = self.thresholds.get(name, 0.5)
-        return {
-            volume: recalibrated(probability, threshold).numpy()
-            for volume, probability in zip(volumes, probabilities, strict=True)
-        }
+        return probabilities if self.refiner is None else self.refiner.refined(name, members, probabilities)
 
     def encode(self, volumes: Sequence[str], modulations: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `vp_model.program.state.Vision`."""

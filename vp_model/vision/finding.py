@@ -1,0 +1,98 @@
+"""Lesions in one patient's volumes: m's anatomy, what it does not explain, and the network that learned from that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from vp_model.vision.config import Refining
+from vp_model.vision.departure import around_brain, departures
+from vp_model.vision.inference import FeatureCache
+from vp_model.vision.lesions import LesionNetwork, lesions_in
+from vp_model.vision.network import VisionNetwork
+from vp_model.vision.prepare import Prepared, restore
+from vp_model.volume import Volume
+
+Departed = tuple[Volume, Prepared, torch.Tensor | None]
+"""A volume, which is held so that its id stays its own, as m reads it, and what the tissues do not explain in it."""
+
+
+def shown_in(kinds: Sequence[str], images: Sequence[tuple[int, str]]) -> tuple[int, ...]:
+    """Which images a lesion is looked for in, by their index: of each session those of one sequence type, the same in
+    all sessions where there is one. None where a session has no image that shows it.
+
+    Args:
+        kinds: sequence types that show it, best first.
+        images: session and sequence type of each.
+    """
+    given = [(session, kind.upper()) for session, kind in images]
+    sessions = {session for session, _ in given}
+    shared = [kind for kind in kinds if all((session, kind) in given for session in sessions)]
+    chosen: dict[int, str] = {}
+    for session in sessions:
+        own = shared or [kind for kind in kinds if (session, kind) in given]
+        if not own:
+            return ()
+        chosen[session] = own[0]
+    return tuple(index for index, (session, kind) in enumerate(given) if kind == chosen[session])
+
+
+@dataclass(eq=False)
+class LesionFinder:
+    """Finds lesions of the names in `shows`.
+
+    Attributes:
+        network: that learned lesions; `vision`: m, whose anatomy it looks at.
+        shows: name → sequence types that show it, best first.
+        tissues: region → tissue; `conditions`: region → φ (d,) as m was trained with it.
+        cache: of m's features, shared with whoever else asks m.
+    """
+
+    network: LesionNetwork
+    vision: VisionNetwork
+    shows: Mapping[str, Sequence[str]]
+    tissues: Mapping[str, str]
+    conditions: Mapping[str, torch.Tensor]
+    refining: Refining
+    cache: FeatureCache
+    _departed: dict[int, Departed] = field(default_factory=dict)
+
+    def find(self, name: str, volumes: Sequence[Volume], phi: torch.Tensor) -> list[torch.Tensor]:
+        """Probabilities (w, h, d) in each volume: of the images that show the lesion best, 0 in the others; of all of
+        them where a session has none that shows it.
+
+        Args:
+            phi: (1, n, d).
+        """
+        shown = shown_in(self.shows[name], [(volume.session, volume.kind) for volume in volumes])
+        found = [torch.zeros(volume.shape) for volume in volumes]
+        for index in shown or range(len(volumes)):
+            found[index] = self._find_in(volumes[index], phi[:, index])
+        return found
+
+    @torch.inference_mode()
+    def _find_in(self, volume: Volume, phi: torch.Tensor) -> torch.Tensor:
+        _, prepared, departed = self._look(volume)
+        place = None if departed is None else around_brain(departed)
+        if departed is None or place is None:
+            return torch.zeros(volume.shape)
+        box = (slice(None), *place)
+        kind = self.network.config.kind_of(volume.kind)
+        whole = torch.zeros(1, *departed.shape[1:])
+        whole[box] = lesions_in(departed[box], kind, phi.cpu(), self.network)
+        return restore(prepared, whole)[0].clamp_(0.0, 1.0)
+
+    def _look(self, volume: Volume) -> Departed:
+        if id(volume) not in self._departed:
+            seen = self.cache.look(self.vision, [volume])
+            (prepared,) = seen.prepared
+            device = prepared.image.features.device
+            regions = [region for region in self.tissues if region in self.conditions]
+            phi = torch.stack([self.conditions[region] for region in regions])[:, None].to(device)
+            turns = [seen.look.logits(part)[0].float() for part in phi.split(seen.turn)]
+            priors = torch.sigmoid(torch.cat(turns)).cpu()
+            departed = departures(priors, regions, prepared.image, volume.kind, self.tissues, self.refining)
+            self._departed[id(volume)] = (volume, prepared, departed)
+        return self._departed[id(volume)]

@@ -1,0 +1,174 @@
+"""Lesions from what the tissues of an image do not explain (`departure.py`): a small network beside m, which asks m for
+the anatomy and tells lesions from noise, borders and vessels by their shape and place.
+
+m itself, which must tell a lesion from any structure in any contrast, learned lesions of white matter only. Where the
+expected is taken out beforehand a network of a hundredth of m's size begins to find lesions after a few hundred steps.
+What lesions have in common is learned from all of them, and what tells their kinds apart where a lesion is: φ asks for
+one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional
+
+from vp_model.vision.convolution import Convolution
+from vp_model.vision.departure import CHANNELS
+from vp_model.vision.normalisation import GroupNorm
+
+FILE = "lesions.safetensors"
+GROUPS = 4
+RARE = -3.0
+"""Logit of a lesion before anything is learned."""
+
+
+@dataclass(frozen=True)
+class LesionConfig:
+    """How the network is built.
+
+    Attributes:
+        channels: of each level, finest first.
+        kinds: sequence types that it is told apart; others look like none of them.
+        condition_size: length d of φ.
+        features: by which one kind of lesion is told from another.
+    """
+
+    channels: tuple[int, ...] = (16, 32, 64, 96)
+    kinds: tuple[str, ...] = ("T1", "T1+C", "T2", "FLAIR", "PD", "DWI", "ADC", "CT", "SWI", "GRE")
+    condition_size: int = 32
+    features: int = 24
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "channels": list(self.channels), "kinds": list(self.kinds)}
+
+    def kind_of(self, kind: str) -> torch.Tensor:
+        """(1, kinds): 1 at a sequence type, 0 elsewhere."""
+        return torch.tensor([[float(name == kind.upper()) for name in self.kinds]])
+
+
+def lesion_config(values: Mapping[str, Any]) -> LesionConfig:
+    """The configuration that `as_dict` wrote.
+
+    Raises:
+        TypeError: a key is unknown.
+    """
+    return LesionConfig(**{**values, "channels": tuple(values["channels"]), "kinds": tuple(values["kinds"])})
+
+
+class Seen(NamedTuple):
+    """Logits of one forward pass.
+
+    Attributes:
+        any: (b, 1, w, h, d) that a voxel belongs to a lesion of whatever kind.
+        named: (b, k, w, h, d) that it answers a condition, if it does.
+    """
+
+    any: torch.Tensor
+    named: torch.Tensor
+
+    @property
+    def probability(self) -> torch.Tensor:
+        """(b, k, w, h, d)."""
+        return torch.sigmoid(self.any) * torch.sigmoid(self.named)
+
+
+class _Residual(nn.Module):
+    """Two convolutions added to what comes in. Normalised over the head: how far noise departs is the image's own."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.second = Convolution(channels, channels), Convolution(channels, channels)
+        self.first_norm, self.second_norm = GroupNorm(GROUPS, channels), GroupNorm(GROUPS, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = functional.silu(self.first_norm(self.first(x)))
+        return functional.silu(x + self.second_norm(self.second(found)))
+
+
+class LesionNetwork(nn.Module):
+    """Departures of one image and k conditions → where any lesion is, and which of the conditions one there answers."""
+
+    def __init__(self, config: LesionConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = config.channels
+        self.enter = Convolution(CHANNELS, widths[0])
+        self.kind = nn.Linear(len(config.kinds), widths[0])
+        self.down = nn.ModuleList(_Residual(width) for width in widths)
+        self.deeper = nn.ModuleList(nn.Conv3d(one, two, 1) for one, two in pairwise(widths))
+        self.back = nn.ModuleList(nn.Conv3d(two, one, 1) for one, two in pairwise(widths))
+        self.up = nn.ModuleList(_Residual(width) for width in widths[:-1])
+        self.norm = GroupNorm(GROUPS, widths[0])
+        self.any = nn.Conv3d(widths[0], 1, 1)
+        self.features = nn.Conv3d(widths[0], config.features, 1)
+        self.key = nn.Linear(config.condition_size, config.features + 1)
+        nn.init.constant_(self.any.bias, RARE)  # type: ignore[arg-type]
+
+    def forward(self, departure: torch.Tensor, kind: torch.Tensor, phi: torch.Tensor) -> Seen:
+        """
+        Args:
+            departure: (b, CHANNELS, w, h, d).
+            kind: (b, kinds), `LesionConfig.kind_of`.
+            phi: (k, d).
+        """
+        x = self.enter(departure) + self.kind(kind)[:, :, None, None, None]
+        skips: list[torch.Tensor] = []
+        for level, block in enumerate(self.down):
+            x = block(x)
+            if level < len(self.deeper):
+                skips.append(x)
+                x = self.deeper[level](functional.max_pool3d(x, 2, ceil_mode=True))
+        for level in range(len(self.up) - 1, -1, -1):
+            skip = skips.pop()
+            x = functional.interpolate(self.back[level](x), skip.shape[2:], mode="trilinear", align_corners=False)
+            x = self.up[level](x + skip)
+        x = functional.silu(self.norm(x))
+        key = self.key(phi)
+        named = torch.einsum("bcwhd,kc->bkwhd", functional.silu(self.features(x)), key[:, :-1])
+        return Seen(self.any(x), named + key[:, -1][:, None, None, None])
+
+
+@torch.inference_mode()
+def lesions_in(departure: torch.Tensor, kind: torch.Tensor, phi: torch.Tensor, network: LesionNetwork) -> torch.Tensor:
+    """Probabilities (k, w, h, d) of one image: the mean over it and its mirror image.
+
+    Args:
+        departure: (CHANNELS, w, h, d), the first axis from side to side.
+        kind: (1, kinds); phi: (k, d).
+    """
+    plain = network(departure[None], kind, phi).probability[0]
+    mirrored = network(departure.flip(1)[None], kind, phi).probability[0]
+    return (plain + mirrored.flip(1)) / 2
+
+
+def save_lesions(network: LesionNetwork, folder: Path) -> None:
+    """Write the weights in half precision."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.detach().to(torch.float16).contiguous() for name, value in network.state_dict().items()}
+    save_file(weights, folder / FILE)
+
+
+def load_lesions(config: LesionConfig, folder: Path) -> LesionNetwork:
+    """The network with the weights of a checkpoint folder, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: the folder holds no `lesions.safetensors`.
+        ValueError: the weights do not fit the configuration.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"The checkpoint folder {folder.name} holds no {FILE}.")
+    network = LesionNetwork(config)
+    try:
+        network.load_state_dict({name: value.to(torch.float32) for name, value in load_file(path).items()})
+    except RuntimeError as error:
+        raise ValueError(f"{FILE} does not fit the configuration of this checkpoint.") from error
+    return network.eval()
