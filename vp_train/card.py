@@ -97,16 +97,24 @@ def _pathologies(vision: dict[str, Any]) -> str:
     rows = "\n".join(
         f"| {name} | {_number(score['dice'])} | {score['images']} | "
         + ", ".join(f"{kind} {_number(value)}" for kind, value in score["by_contrast"].items())
-        + f" | {score['elsewhere_ml']:.1f} | {'experimental' if (score['dice'] or 0) >= OFFERED_FROM else 'no'} |"
+        + f" | {score['elsewhere_ml']:.1f} | {_looked_for(score)} |"
         for name, score in found.items()
     )
     return (
         "\n\nLesions of other kinds were learned from synthetic images and could be judged on synthetic images of "
         "held-out heads alone, one image of one sequence type each: what this says of patients is not known. All of "
-        "them are experimental; what was not learned is refused.\n\n"
+        "them are experimental, and looked for in the sequence types named in the last column alone; what was not "
+        "learned is refused.\n\n"
         "| pathology | Dice | images | by sequence | ml found where there is none | offered |\n"
         "|---|---|---|---|---|---|\n" + rows
     )
+
+
+def _looked_for(score: dict[str, Any]) -> str:
+    """Whether a pathology is offered, and in which sequence types."""
+    if (score["dice"] or 0.0) < OFFERED_FROM:
+        return "no"
+    return "experimental" + (f": {', '.join(score['shows'])}" if score.get("shows") else "")
 
 
 def _regions(vision: dict[str, Any], offered: Collection[str]) -> str:

@@ -82,6 +82,32 @@ def readout(
 
 
 @app.command()
+def finder(
+    data: Annotated[Path, typer.Option(help="Folder of label maps (synthseg_*_seg.nii.gz).")],
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint folder whose m finds the anatomy; gets the lesions.")],
+    table: TableOption,
+    kept: Annotated[Path, typer.Option(help="Folder for what is read of the label maps.")],
+    recipe: Annotated[str, typer.Option(help="How lesions are drawn.")] = "finder",
+    images: Annotated[int, typer.Option(help="Synthetic images that are learned from.")] = 600,
+    steps: int = 9000,
+    judged: Annotated[int, typer.Option(help="Images of held-out heads that choose, and that judge.")] = 60,
+    threads: int | None = None,
+) -> None:
+    """Learns to find lesions in what the tissues that m finds do not explain, in an hour on a CPU."""
+    import torch
+
+    from vp_train.training.finder import FinderRecipe
+    from vp_train.training.finder_run import train_finder
+    from vp_train.training.run import find_recipe
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    say = partial(print, flush=True)
+    chosen = FinderRecipe(images=images, steps=steps)
+    train_finder(find_recipe(recipe), data, checkpoint, table, kept, chosen, judged, say)
+
+
+@app.command()
 def language(
     out: OutOption,
     table: TableOption,

@@ -22,6 +22,7 @@ EXPERIMENTAL_BELOW = 0.6
 """A structure whose Dice on the first real scan is lower is called experimental in the results."""
 
 
+CARD = "vision_card.json"
 OFFERED_FROM = 0.3
 """A pathology whose Dice on synthetic images is lower is not offered."""
 REGION_OFFERED_FROM = 0.5
@@ -116,7 +117,7 @@ def write_vision_part(
         **sources,
     }
     text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
-    (folder / "vision_card.json").write_text(text, encoding="utf-8")
+    (folder / CARD).write_text(text, encoding="utf-8")
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:

@@ -73,20 +73,24 @@ class MovingAverage:
             decay: 0.999 looks back about a thousand steps.
         """
         self._decay = decay
-        self._steps = 0
+        self.steps = 0
         self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Takes the weights after a step into account."""
-        self._steps += 1
-        decay = min(self._decay, self._steps / (self._steps + BEGINNING))
+        self.steps += 1
+        decay = min(self._decay, self.steps / (self.steps + BEGINNING))
         for name, value in model.state_dict().items():
             self.weights[name].lerp_(value, 1 - decay)
 
-    def take(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Goes on from an average that was saved."""
-        self._steps = math.ceil(BEGINNING / (1 - self._decay))
+    def take(self, weights: Mapping[str, torch.Tensor], steps: int | None = None) -> None:
+        """Goes on from an average that was saved.
+
+        Args:
+            steps: over which it was taken; None: so many that it looks back as far as it ever will.
+        """
+        self.steps = math.ceil(BEGINNING / (1 - self._decay)) if steps is None else steps
         for name, value in weights.items():
             self.weights[name].copy_(value)
 

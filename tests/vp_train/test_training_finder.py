@@ -1,0 +1,245 @@
+"""Learning to find lesions in what the tissues of an image do not explain, and judging what was learned."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.vp_train.lesion_heads import head_and_anatomy, whole_head
+from tests.vp_train.test_parcels import BROAD, LABELS, write_subject
+from vp_model.checkpoint import BUNDLED, open_checkpoint
+from vp_model.vision.config import VisionConfig
+from vp_model.vision.departure import BRAIN, CHANNELS
+from vp_model.vision.lesions import LesionConfig, LesionNetwork, Seen, lesion_config, load_lesions
+from vp_model.vision.network import VisionNetwork
+from vp_model.vision.weights import save_vision
+from vp_train.evaluation.finder import choose, judge
+from vp_train.evaluation.pathology import PathologyScore
+from vp_train.synthesis.chance import Chance
+from vp_train.training.condition import ConditionTable, save_conditions
+from vp_train.training.examples import lesions_from
+from vp_train.training.finder import FinderRecipe, draw_block, finder_loss, learn_finder
+from vp_train.training.finder_run import train_finder, write_finder
+from vp_train.training.kept_departures import KeptDepartures, draw_departures, finder_targets, keep, open_kept
+
+TINY = VisionConfig(
+    (4, 8, 8), conditioning="readout", interaction_size=8, interaction_heads=2, encoding_size=5, reference="axis",
+    working_spacing_mm=6.0,
+)  # fmt: skip
+SMALL = LesionConfig(channels=(8, 8))
+RECIPE = FinderRecipe(images=4, edge=16, steps=150, rate=0.01)
+EDGE = 24
+
+
+def kept(folder: Path, number: int, bright: bool, kind: str = "FLAIR") -> KeptDepartures:
+    """Noise, and a ball that is too bright, which belongs to the first of two targets, or too dark, to the second."""
+    chance = Chance.seeded(number)
+    grid = torch.stack(torch.meshgrid(*[torch.arange(EDGE)] * 3, indexing="ij")).float()
+    centre = torch.tensor([6.0 + chance.integer(12) for _ in range(3)])
+    ball = (grid - centre[:, None, None, None]).square().sum(dim=0) < 16
+    features = chance.normal(CHANNELS, EDGE, EDGE, EDGE) * 0.3
+    features[1:3] += ball * (1.0 if bright else -1.0)
+    features[BRAIN] = 1.0
+    shares = torch.zeros(2, EDGE, EDGE, EDGE)
+    shares[0 if bright else 1][ball] = 1.0
+    return keep(folder / f"{number}.safetensors", features, shares, kind)
+
+
+def several(folder: Path, first: int, count: int = 8) -> list[KeptDepartures]:
+    return [kept(folder, number, number % 2 == 0) for number in range(first, first + count)]
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> tuple[LesionNetwork, torch.Tensor]:
+    phi = torch.randn(2, 32, generator=torch.Generator().manual_seed(1))
+    folder = tmp_path_factory.mktemp("learned")
+    return learn_finder(SMALL, phi, several(folder, 0), RECIPE, folder / "state.pt", lambda _: None), phi
+
+
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vp_train.training.finder.SAVED_EVERY", 3)
+    phi, images = torch.randn(2, 32, generator=torch.Generator().manual_seed(1)), several(tmp_path, 0, 2)
+    few = replace(RECIPE, steps=6)
+    whole = learn_finder(SMALL, phi, images, few, tmp_path / "whole.pt", lambda _: None).state_dict()
+    said: list[str] = []
+
+    class Stopped(Exception):
+        pass
+
+    def stop_at(text: str) -> None:
+        said.append(text)
+
+    def fail(*_: object) -> tuple[torch.Tensor, torch.Tensor]:
+        raise Stopped
+
+    with monkeypatch.context() as patched:
+        taken = iter(range(4))
+        patched.setattr(
+            "vp_train.training.finder.draw_block",
+            lambda *arguments: draw_block(*arguments) if next(taken, None) is not None else fail(),
+        )
+        with pytest.raises(Stopped):
+            learn_finder(SMALL, phi, images, few, tmp_path / "part.pt", stop_at)
+    resumed = learn_finder(SMALL, phi, images, few, tmp_path / "part.pt", stop_at).state_dict()
+    assert said == ["on from step 3"]
+    for name, value in whole.items():
+        assert torch.equal(resumed[name], value), name
+
+
+def test_what_departs_is_learned_by_its_condition(learned: tuple[LesionNetwork, torch.Tensor], tmp_path: Path) -> None:
+    network, phi = learned
+    names = ("bright", "dark")
+    thresholds, shows = choose(network, phi, names, several(tmp_path, 100, 16), 1.0)
+    scores = judge(network, phi, names, several(tmp_path, 200), 1.0, thresholds, shows)
+    for name in names:
+        assert shows[name] == ("FLAIR",)
+        assert (scores[name].dice or 0.0) > 0.7
+        assert scores[name].images == 4 and scores[name].elsewhere_ml < 30  # of a ball of 250
+        assert scores[name].by_contrast == {"FLAIR": scores[name].dice}
+
+
+def test_a_lesion_is_offered_where_enough_images_found_it_alone(
+    learned: tuple[LesionNetwork, torch.Tensor], tmp_path: Path
+) -> None:
+    network, phi = learned
+    images = [kept(tmp_path, n, True, "CT" if n < 2 else "FLAIR") for n in range(10)]
+    names = ("bright", "dark")
+    thresholds, shows = choose(network, phi, names, images, 1.0)
+    assert shows == {"bright": ("FLAIR",), "dark": ()}  # two images of CT are too few to say
+    scores = judge(network, phi, names, images, 1.0, thresholds, shows)
+    assert scores["dark"].dice is None and scores["dark"].images == 0
+    assert set(scores["bright"].by_contrast) == {"CT", "FLAIR"} and scores["bright"].images == 8
+
+
+def test_what_is_kept_comes_back_whole_and_in_parts(tmp_path: Path) -> None:
+    features, shares = torch.randn(CHANNELS, 6, 7, 8), torch.zeros(3, 6, 7, 8)
+    shares[2, 1:3, 4, 5] = 0.8
+    kept_one = keep(tmp_path / "one.safetensors", features, shares, "CT")
+    assert kept_one == open_kept(kept_one.path)
+    assert (kept_one.kind, kept_one.shape, kept_one.present, kept_one.targets) == ("CT", (6, 7, 8), (2,), 3)
+    torch.testing.assert_close(kept_one.features(), features, atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(kept_one.shares(), shares, atol=1 / 255, rtol=0)
+    box = (slice(1, 4), slice(3, 7), slice(0, 6))
+    assert torch.equal(kept_one.features(box), kept_one.features()[(slice(None), *box)])
+    assert torch.equal(kept_one.shares(box), kept_one.shares()[(slice(None), *box)])
+    assert kept_one.voxels_of(0).tolist() == [[1, 4, 5], [2, 4, 5]]
+    nothing = keep(tmp_path / "none.safetensors", features, 0 * shares, "T1")
+    assert nothing.present == () and not bool(nothing.shares().any())
+
+
+def test_blocks_lie_in_the_image_and_hold_the_lesion_most_of_the_time(tmp_path: Path) -> None:
+    image = kept(tmp_path, 3, True)
+    held = 0
+    for number in range(40):
+        features, shares = draw_block(image, RECIPE, Chance.seeded(number))
+        assert features.shape == (CHANNELS, 16, 16, 16) and shares.shape == (2, 16, 16, 16)
+        held += bool((shares > 0.5).any())
+    assert held > 30
+    small = replace(RECIPE, edge=64)
+    assert draw_block(image, small, Chance.seeded(1))[0].shape == (CHANNELS, EDGE, EDGE, EDGE)
+
+
+def seen(shares: torch.Tensor, anything: float, named: float) -> Seen:
+    """What a network would say that is sure of what is there, times these."""
+    certain = torch.where(shares > 0, 20.0, -20.0)[None]
+    return Seen(anything * certain.amax(dim=1, keepdim=True), named * certain)
+
+
+def test_the_loss_is_least_for_the_truth_and_knows_when_there_is_nothing() -> None:
+    shares = torch.zeros(2, 8, 8, 8)
+    shares[0, 2:5, 2:5, 2:5] = 1.0
+    right, dice = finder_loss(seen(shares, 1.0, 1.0), shares, RECIPE, 1.0)
+    missed, none = finder_loss(seen(0 * shares, 1.0, 1.0), shares, RECIPE, 1.0)
+    assert float(right) == pytest.approx(0.0, abs=1e-3) and dice == pytest.approx(1.0, abs=1e-3)
+    assert float(missed) > 1.0 and none < 0.1
+    empty, mean = finder_loss(seen(0 * shares, 1.0, 1.0), 0 * shares, RECIPE, 1.0)
+    assert float(empty) == pytest.approx(0.0, abs=1e-3) and math.isnan(mean)
+
+
+def test_a_lesion_under_another_name_costs_though_it_is_found() -> None:
+    shares = torch.zeros(2, 8, 8, 8)
+    shares[0, 2:5, 2:5, 2:5] = 1.0
+    misnamed, dice = finder_loss(seen(shares, 1.0, -1.0), shares, RECIPE, 1.0)
+    assert float(misnamed) > 5.0 and dice == pytest.approx(1.0, abs=1e-3)
+
+
+def test_departures_of_synthetic_heads_are_kept_around_the_brain_and_drawn_once(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    subject, anatomy = head_and_anatomy()
+    network, table = VisionNetwork(TINY).eval(), ConditionTable(LABELS.targets, 32)
+    conditions = dict(zip(table.names, table(1).detach()[:, 0], strict=True))
+    assert BROAD.lesions is not None
+    source = lesions_from({subject.name: anatomy}, BROAD.lesions)
+    said: list[str] = []
+
+    def drawn() -> list[KeptDepartures]:
+        return draw_departures(network, conditions, [subject], BROAD, 20, source, tmp_path, said.append)
+
+    found = drawn()
+    assert found and said == ["20 of 20 images"]
+    for image in found:
+        assert image.features().shape == (CHANNELS, *image.shape)
+        assert image.targets == len(finder_targets(BROAD)) == 1 + len(BROAD.pathologies)
+    assert any(image.present for image in found)
+    written = [image.path.stat().st_mtime_ns for image in found]
+    assert drawn() == found and [image.path.stat().st_mtime_ns for image in found] == written
+
+
+def checkpoint(folder: Path) -> Path:
+    """The bundled checkpoint with a tiny m."""
+    shutil.copytree(BUNDLED, folder)
+    save_vision(VisionNetwork(TINY), folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config.update(vision=TINY.as_dict(), lesions=None)
+    names = {"lesion", *BROAD.pathologies}
+    config["structures"] = [item for item in config["structures"] if item["name"] not in names]
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def test_what_is_found_well_enough_is_offered_as_experimental_and_the_card_names_the_rest(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "weights")
+    known = len(open_checkpoint(folder).structures)
+    scores = {
+        "white matter lesion": PathologyScore(0.4, 0.9, 9, {"FLAIR": 0.9}, 0.1),
+        "hemorrhage": PathologyScore(0.35, 0.5, 7, {"CT": 0.5}, 0.2),
+        "edema": PathologyScore(0.5, 0.2, 8, {"FLAIR": 0.2}, 0.3),
+    }
+    shows = {"white matter lesion": ("FLAIR",), "hemorrhage": ("CT",), "edema": ("FLAIR",)}
+    for _ in range(2):  # a second run takes the place of the first
+        assert write_finder(folder, LesionNetwork(SMALL), scores, shows) == ("hemorrhage",)
+    opened = open_checkpoint(folder)
+    assert len(opened.structures) == known + 1
+    (entry,) = [item for item in opened.structures if item.name == "hemorrhage"]
+    assert entry.experimental and entry.dice is None and entry.threshold == 0.35
+    assert opened.lesions is not None and opened.lesions.shows == {"hemorrhage": ("CT",)}
+    load_lesions(lesion_config(opened.lesions.network), folder)
+    card = json.loads((folder / "vision_card.json").read_text(encoding="utf-8"))["pathologies"]
+    assert set(card) == {"hemorrhage", "edema"}  # lesions of white matter are m's own
+    assert card["hemorrhage"]["shows"] == ["CT"] and card["edema"]["shows"] == []
+
+
+def test_a_run_learns_from_heads_that_it_is_not_judged_on_and_writes_the_checkpoint(tmp_path: Path) -> None:
+    data, folder = tmp_path / "data", checkpoint(tmp_path / "weights")
+    data.mkdir()
+    write_subject(data, whole_head())
+    shutil.copyfile(
+        data / "synthseg_01_seg.nii.gz", data / "synthseg_19_seg.nii.gz"
+    )  # of which name heads are held out
+    recipe = replace(BROAD, regions=0)
+    names = list(dict.fromkeys([*(item.region for item in open_checkpoint(folder).structures), *recipe.targets]))
+    save_conditions(ConditionTable(names, 32), tmp_path / "table.safetensors")
+    finder = replace(RECIPE, images=2, steps=3, edge=8)
+    train_finder(recipe, data, folder, tmp_path / "table.safetensors", tmp_path / "cache", finder, 2, lambda _: None)
+    assert (folder / "lesions.safetensors").is_file()
+    open_checkpoint(folder)
+    with pytest.raises(ValueError, match="draws no lesions"):
+        train_finder(
+            replace(recipe, lesions=None), data, folder, tmp_path / "table.safetensors", tmp_path, finder, 2, print
+        )
