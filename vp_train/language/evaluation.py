@@ -9,14 +9,18 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from vp_model.agent import Agent, Plan
+from vp_model.language.asked import segmented_in
+from vp_model.language.reading import names, read
+from vp_model.ontology import load_ontology
 from vp_model.outcome import InputVolume
+from vp_model.vision.finding import shown_in
 from vp_train.language.truth import result_of, same_result
 from vp_train.tasks.context import make_context
 from vp_train.tasks.registry import examples
@@ -67,12 +71,26 @@ def judge_language(
     """
     judged: list[Judged] = []
     context = make_context(agent.checkpoint.regions, held_out)
-    for number, example in enumerate(islice(examples(context, seed), count), 1):
+    lesions = agent.checkpoint.lesions
+    shows = {} if lesions is None else lesions.shows
+    drawn = (example for example in examples(context, seed) if all_shown(example, shows))
+    for number, example in enumerate(islice(drawn, count), 1):
         plan = agent.plan(example.prompt, example.scene.volumes)
         judged.append(_judged(example, plan, agent.checkpoint.regions))
         if progress is not None:
             progress(number)
     return summarise(judged, held_out), judged
+
+
+def all_shown(example: Example, shows: Mapping[str, Sequence[str]]) -> bool:
+    """Whether the study has images of the lesions that its program looks for; without, another answer is right.
+
+    Args:
+        shows: name → sequence types that show it, as in a checkpoint.
+    """
+    images = [(volume.session, volume.kind) for volume in example.scene.volumes]
+    asked = {region for _, region in segmented_in(example.program.splitlines())}
+    return all(name not in asked or shown_in(kinds, images) for name, kinds in shows.items())
 
 
 def summarise(judged: Sequence[Judged], held_out: bool) -> dict[str, Any]:
@@ -125,10 +143,22 @@ class HandWritten:
         )
 
     def fits(self, plan: Plan) -> bool:
-        """The plan has the expected status; where answered, also task and structures with their sides."""
+        """The plan has the expected status; where answered, also task and structures with their sides: those expected,
+        or the wider ones that the prompt names ("lesions" are of white matter, or of any kind, as the weights know).
+        """
         if plan.status != self.status:
             return False
-        return self.status == "refused" or (plan.task == self.task and set(plan.structures) == set(self.structures))
+        named = names(read(self.prompt))
+        wider = {(_said(name, named), side) for name, side in self.structures}
+        found = set(plan.structures)
+        return self.status == "refused" or (plan.task == self.task and found in (set(self.structures), wider))
+
+
+def _said(name: str, named: Collection[str]) -> str:
+    """A structure, or the wider one that a prompt names in its place."""
+    if name in named:
+        return name
+    return next((wider for wider in sorted(load_ontology().ancestors(name)) if wider in named), name)
 
 
 def read_prompts(path: Path) -> tuple[HandWritten, ...]:
