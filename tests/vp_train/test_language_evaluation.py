@@ -12,7 +12,15 @@ import pytest
 
 from vp_model.agent import Agent, Plan
 from vp_model.outcome import InputVolume
-from vp_train.language.evaluation import interval, judge_language, judge_prompts, markdown, read_prompts
+from vp_train.language.evaluation import (
+    HandWritten,
+    all_shown,
+    interval,
+    judge_language,
+    judge_prompts,
+    markdown,
+    read_prompts,
+)
 from vp_train.language.truth import result_of, same_result
 from vp_train.tasks.context import make_context
 from vp_train.tasks.registry import examples
@@ -46,7 +54,7 @@ def agent_that(rewrite: Rewrite) -> Agent:
         refused = program.startswith("refuse(")
         return Plan("refused" if refused else "answered", "", "", (), program)
 
-    return cast(Agent, SimpleNamespace(checkpoint=SimpleNamespace(regions=REGIONS), plan=plan))
+    return cast(Agent, SimpleNamespace(checkpoint=SimpleNamespace(regions=REGIONS, lesions=None), plan=plan))
 
 
 def judged(rewrite: Rewrite) -> dict[str, Any]:
@@ -105,3 +113,28 @@ def test_prompts_by_hand_name_structures_and_reasons_that_exist(file: str) -> No
 def test_no_prompt_by_hand_stands_in_two_files() -> None:
     prompts = [item.prompt for file in BY_HAND for item in read_prompts(DATA / file)]
     assert len(set(prompts)) == len(prompts)
+
+
+def test_a_study_without_an_image_of_what_is_looked_for_judges_nothing() -> None:
+    looked_for = [
+        example
+        for example in islice(examples(make_context(REGIONS), SEED), 400)
+        if 'segment("white matter lesion"' in example.program
+    ]
+    kinds = {kind for example in looked_for for kind in (volume.kind for volume in example.scene.volumes)}
+    assert looked_for and all_shown(looked_for[0], {"pineal gland": ("NONE",)})
+    assert all(
+        all_shown(example, {"white matter lesion": sorted(kind.upper() for kind in kinds)}) for example in looked_for
+    )
+    assert not any(all_shown(example, {"white matter lesion": ("NONE",)}) for example in looked_for)
+
+
+def test_by_hand_lesions_may_be_of_any_kind_where_the_prompt_names_no_other() -> None:
+    def fits(prompt: str, found: str) -> bool:
+        expected = (("white matter lesion", ""), ("hippocampus", "left"))
+        item = HandWritten(prompt, ("2024-03-01",), (), "answered", "", "location", expected)
+        return item.fits(Plan("answered", "", "location", ((found, ""), ("hippocampus", "left")), ""))
+
+    assert fits("where are the lesions from the left hippocampus", "lesion")
+    assert fits("where are the lesions from the left hippocampus", "white matter lesion")
+    assert not fits("where are the plaques from the left hippocampus", "lesion")

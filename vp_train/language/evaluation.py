@@ -155,8 +155,8 @@ class HandWritten:
 
 
 def _said(name: str, named: Collection[str]) -> str:
-    """A structure, or the wider one that a prompt names in its place."""
-    if name in named:
+    """A structure; or of a lesion, the wider one that a prompt names in its place."""
+    if name in named or load_ontology().structures[name].kind != "pathology":
         return name
     return next((wider for wider in sorted(load_ontology().ancestors(name)) if wider in named), name)
 
