@@ -68,7 +68,7 @@ def _accuracy(checkpoint: Checkpoint, vision: dict[str, Any]) -> str:
     header = "| region | " + " | ".join(names) + " | offered |\n|---|" + "---|" * (len(names) + 1)
     rows = []
     for structure in checkpoint.structures:
-        if structure.region in vision.get("regions", {}):
+        if structure.region in vision.get("regions", {}) or structure.region in vision.get("pathologies", {}):
             continue
         cells = " | ".join(_number(scans[name]["dice"].get(structure.region)) for name in names)
         offered = "experimental" if structure.experimental else "yes"
@@ -114,7 +114,7 @@ def _looked_for(score: dict[str, Any]) -> str:
     """Whether a pathology is offered, and in which sequence types."""
     if (score["dice"] or 0.0) < OFFERED_FROM:
         return "no"
-    return "experimental" + (f": {', '.join(score['shows'])}" if score.get("shows") else "")
+    return (f"{', '.join(score['shows'])}: " if score.get("shows") else "") + "experimental"
 
 
 def _regions(vision: dict[str, Any], offered: Collection[str]) -> str:
