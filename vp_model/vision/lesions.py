@@ -2,7 +2,7 @@
 the anatomy and tells lesions from noise, borders and vessels by their shape and place.
 
 m itself, which must tell a lesion from any structure in any contrast, learned lesions of white matter only. Where the
-expected is taken out beforehand a network of a hundredth of m's size begins to find lesions after a few hundred steps.
+expected is taken out beforehand a network of a sixth of m's size finds lesions after a few hundred steps.
 What lesions have in common is learned from all of them, and what tells their kinds apart where a lesion is: φ asks for
 one.
 """
