@@ -108,7 +108,10 @@ def test_axes_are_pooled_by_the_papers_rule_at_every_level(world: np.ndarray, sh
     for (above,), (below,) in pairwise(levels):
         lengths = np.linalg.norm(above.world[:3, :3], axis=0)
         for axis in range(3):
-            pooled = lengths[axis] < 2 * lengths.min() - 1e-5 and above.shape[axis] > 1
+            finer_by = 2 * lengths.min() - lengths[axis]
+            if 1e-9 < finer_by < 1e-4:
+                continue  # as good as twice the smallest: rounding decides
+            pooled = finer_by > 1e-9 and above.shape[axis] > 1
             assert below.shape[axis] == (-(-above.shape[axis] // 2) if pooled else above.shape[axis])
 
 
