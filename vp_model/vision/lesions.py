@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
 from vp_model.vision.convolution import Convolution
 from vp_model.vision.departure import CHANNELS
 from vp_model.vision.normalisation import GroupNorm
+from vp_model.vision.weights import load_half, save_half
 
 FILE = "lesions.safetensors"
 GROUPS = 4
@@ -151,9 +151,7 @@ def lesions_in(departure: torch.Tensor, kind: torch.Tensor, phi: torch.Tensor, n
 
 def save_lesions(network: LesionNetwork, folder: Path) -> None:
     """Write the weights in half precision."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.detach().to(torch.float16).contiguous() for name, value in network.state_dict().items()}
-    save_file(weights, folder / FILE)
+    save_half(network, folder, FILE)
 
 
 def load_lesions(config: LesionConfig, folder: Path) -> LesionNetwork:
@@ -163,12 +161,6 @@ def load_lesions(config: LesionConfig, folder: Path) -> LesionNetwork:
         FileNotFoundError: the folder holds no `lesions.safetensors`.
         ValueError: the weights do not fit the configuration.
     """
-    path = folder / FILE
-    if not path.is_file():
-        raise FileNotFoundError(f"The checkpoint folder {folder.name} holds no {FILE}.")
     network = LesionNetwork(config)
-    try:
-        network.load_state_dict({name: value.to(torch.float32) for name, value in load_file(path).items()})
-    except RuntimeError as error:
-        raise ValueError(f"{FILE} does not fit the configuration of this checkpoint.") from error
+    load_half(network, folder, FILE)
     return network.eval()
