@@ -32,12 +32,12 @@ def seen_from(prompt: str, known: Collection[str]) -> str:
     return found[0] if len(found) == 1 else ""
 
 
-def relation_mended(statement: str, before: Sequence[str], asked: Sequence[Asked], seen_from: str) -> str:
+def relation_mended(statement: str, before: Sequence[str], asked: Sequence[Asked], reference: str) -> str:
     """A line about the first or second structure, or the other side, as it must be; itself where it may be so.
 
     Args:
         asked: what the prompt asks for.
-        seen_from: the structure that the other one is seen from, if the prompt says so.
+        reference: the structure that the other one is seen from, if the prompt says so.
     """
     segmented = segmented_in([statement])
     if not segmented:
@@ -47,10 +47,10 @@ def relation_mended(statement: str, before: Sequence[str], asked: Sequence[Asked
     left, right = SIDES
     if name == right and earlier.get(left, "").startswith(f"{left} "):
         return _of(statement, name, f"{right} {earlier[left].removeprefix(f'{left} ')}")
-    if not seen_from or not before or before[0] != PLACE or not name.startswith((FIRST, SECOND)):
+    if not reference or not before or before[0] != PLACE or not name.startswith((FIRST, SECOND)):
         return statement
     is_reference = name.startswith(SECOND)
-    meant = [item for item in asked if (item.name == seen_from) == is_reference]
+    meant = [item for item in asked if (item.name == reference) == is_reference]
     if not meant or any(region in regions_of(item) for item in meant):
         return statement
     regions = sorted(regions_of(meant[0]))
