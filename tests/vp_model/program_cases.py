@@ -9,6 +9,7 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from numpy.typing import NDArray
 
 from vp_model.imaging.intensity import Image
+from vp_model.imaging.landmarks import Landmarks
 from vp_model.outcome import InputVolume, ModelIdentity
 from vp_model.program.environment import Limits, ProgramEnvironment, Target
 
@@ -133,6 +134,14 @@ class BoxVision:
 
     def encode(self, volumes: Sequence[str], modulations: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.ones((len(volumes), 8), np.float32)
+
+    def landmarks(self, volume: str, regions: Sequence[str]) -> Landmarks:
+        image = self.images[volume]
+        found = tuple(region for region in regions if region in self.boxes)
+        labels = np.zeros(image.voxels.shape, np.uint8)
+        for number, region in enumerate(found, start=1):
+            labels[self._probability(region, volume) > 0.5] = number
+        return Landmarks(found, labels, image.world)
 
 
 def make_images(spacing: tuple[float, float, float] = (1.0, 1.0, 2.0)) -> dict[str, Image]:

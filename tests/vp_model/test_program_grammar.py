@@ -194,6 +194,8 @@ EXAMPLES = {
     "print": "print(size)",
     "refuse": 'refuse("not understood")',
     "located_in": "x = located_in(roi, other, roi)",
+    "lobe_of": "answer(lobe_of(roi), roi)",
+    "territory_of": "x = territory_of(roi)",
     "signal_against": "x = signal_against(roi, other, v1)",
 }
 """A line that calls each operation whose arguments are not plain from their types."""

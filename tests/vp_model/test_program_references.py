@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from scipy.spatial.distance import cdist, pdist
 from skimage import measure, morphology
 
 from vp_model.imaging.intensity import Image
+from vp_model.imaging.landmarks import Landmarks
 from vp_model.outcome import InputVolume
 from vp_model.program.environment import ProgramEnvironment, StepResult, Target
 from vp_model.program.operations import OPERATIONS
@@ -67,6 +68,19 @@ A = _ball((-1, 0, 0), (7, 8, 9)) & ~_ball((-1, 0, 0), (2, 3, 3))
 B = _ball((4, 3, 4), (5, 6, 7))
 C = _speckles()
 MASKS = {"brainstem": A, "left hippocampus": B, "white matter lesion": C, "left caudate": B, "left putamen": C}
+LANDMARKS = dict(
+    zip(
+        (
+            "left cerebral white matter", "right cerebral white matter", "left frontal lobe", "left insular cortex",
+            "right occipital lobe", "left thalamus", "brainstem", "left precentral gyrus", "corpus callosum",
+        ),
+        np.random.default_rng(8).permutation(np.argwhere(np.ones(SHAPE)))[: 9 * 12].reshape(9, 12, 3),
+        strict=True,
+    )
+)  # fmt: skip
+"""Indices of the voxels of each."""
+LANDMARKS_WORLD = WORLD.copy()
+LANDMARKS_WORLD[:3, 3] += (0.137, 0.211, 0.079)  # no two are equally far
 IMAGE = np.random.default_rng(6).gamma(3.0, 40.0, SHAPE).astype(np.float32)
 
 
@@ -80,6 +94,14 @@ class MaskVision:
 
     def encode(self, volumes: Sequence[str], modulations: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.stack([np.arange(8, dtype=np.float32) + modulations[row].sum() for row in range(len(volumes))])
+
+    def landmarks(self, volume: str, regions: Sequence[str]) -> Landmarks:
+        """A few voxels of each landmark, here and there."""
+        names = tuple(name for name in LANDMARKS if name in regions)
+        labels = np.zeros(SHAPE, np.uint8)
+        for number, name in enumerate(names, start=1):
+            labels[tuple(LANDMARKS[name].T)] = number
+        return Landmarks(names, labels, LANDMARKS_WORLD)
 
 
 class Case:
@@ -147,6 +169,7 @@ def test_references_use_nothing_of_what_they_check() -> None:
     values = ["DerivedImage", "Point", "Quantity", "Roi"]
     assert taken == {
         "vp_model.imaging.intensity.Image",
+        "vp_model.imaging.landmarks.Landmarks",
         "vp_model.program.environment.ProgramEnvironment",
         "vp_model.program.environment.StepResult",
         "vp_model.program.environment.Target",
@@ -609,6 +632,44 @@ def _overlap() -> None:
     shares = {"left hippocampus": share, "white matter lesion": np.count_nonzero(A & C) / np.count_nonzero(A)}
     expected = ", ".join(f"{name} ({100 * shares[name]:.0f} %)" for name in sorted(shares, key=lambda n: -shares[n]))
     assert Case("x = located_in(a, b, c)").x == expected
+
+
+@reference("lobe_of", "territory_of")
+def _places() -> None:
+    lobes = {
+        "left frontal lobe": "frontal lobe",
+        "left insular cortex": "insular cortex",
+        "right occipital lobe": "occipital lobe",
+    }
+    territories = {
+        "left precentral gyrus": "middle cerebral artery territory",
+        "left insular cortex": "middle cerebral artery territory",
+        "right occipital lobe": "posterior cerebral artery territory",
+        "corpus callosum": "anterior cerebral artery territory",
+    }
+    deep = {"left thalamus": "thalamus", "brainstem": "brainstem"}
+    supplied = {
+        "left thalamus": "posterior cerebral artery territory",
+        "brainstem": "vertebrobasilar territory",
+    }
+    for operation, cortex, others in (("lobe_of", lobes, deep), ("territory_of", territories, supplied)):
+        for name, mask in (("a", A), ("b", B), ("c", C)):
+            places = []
+            for point in np.argwhere(mask) * SPACING + WORLD[:3, 3]:
+                nearest = _nearest(point, [*cortex, *others, *WHITE])
+                places.append(cortex[_nearest(point, cortex)] if nearest in WHITE else {**cortex, **others}[nearest])
+            found, counts = np.unique(places, return_counts=True)
+            ranked = [str(found[index]) for index in np.argsort(-counts)]
+            needed = int(np.argmax(np.cumsum(np.sort(counts)[::-1]) >= len(places) / 2)) + 1
+            assert Case(f"x = {operation}({name})").x == " and ".join(ranked[:needed])
+
+
+WHITE = ("left cerebral white matter", "right cerebral white matter")
+
+
+def _nearest(point: NDArray[np.float64], among: Iterable[str]) -> str:
+    places = {name: LANDMARKS[name] * SPACING + LANDMARKS_WORLD[:3, 3] for name in among}
+    return min(among, key=lambda name: np.linalg.norm(places[name] - point, axis=1).min())
 
 
 @reference("direction_from")

@@ -31,7 +31,7 @@ _GROUPS = (
         (
             "within_distance", "touching", "apart_from", "nearest_part", "outermost", "on_side", "align_to",
             "distance_to", "center_distance", "dice_overlap", "percent_inside", "direction_from", "located_in",
-            "is_inside", "is_toward",
+            "lobe_of", "territory_of", "is_inside", "is_toward",
         ),
     ),
     (

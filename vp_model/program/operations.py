@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from vp_model.program import appearance, effects, grids, measures, regions, relations
+from vp_model.program import appearance, effects, grids, measures, places, regions, relations
 from vp_model.program.types import LISTS, Operation, Parameter, Type
 from vp_model.program.vocabulary import (
     AXES,
@@ -290,6 +290,16 @@ _ROWS = (
         "located_in", (_ROI, Parameter("places", (Type.ROI,), repeated=True)), Type.TEXT, "",
         "Which of some regions hold a region, with the share in each, the largest first.", relations.located_in,
         cost=20,
+    ),
+    Operation(
+        "lobe_of", (_ROI,), Type.TEXT, "",
+        "The lobe, deep structure or part of the hindbrain in which most of a region lies, with its side: left frontal "
+        "lobe. White matter belongs to the lobe of the nearest cortex.", places.lobe_of, cost=100,
+    ),
+    Operation(
+        "territory_of", (_ROI,), Type.TEXT, "",
+        "The arterial territory in which most of a region lies: middle cerebral artery territory.",
+        places.territory_of, cost=100,
     ),
     Operation(
         "is_inside", (_ROI, _OTHER), Type.BOOLEAN, "", "Whether at least half of a region lies in another.",

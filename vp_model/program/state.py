@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp_model.imaging.intensity import Image
+from vp_model.imaging.landmarks import Landmarks
 from vp_model.ontology import Structure
 from vp_model.outcome import InputVolume, Side, Text
 from vp_model.program.errors import ProgramError
@@ -39,6 +40,11 @@ class Vision(Protocol):
 
     def encode(self, volumes: Sequence[str], modulations: NDArray[np.float32]) -> NDArray[np.float32]:
         """ε (n, b): one embedding for each volume."""
+
+    def landmarks(self, volume: str, regions: Sequence[str]) -> Landmarks:
+        """Which of some regions fills each voxel of an input volume, on any grid; those that cannot be found are left
+        out.
+        """
 
 
 @dataclass(frozen=True)

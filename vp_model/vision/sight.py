@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vp_model.imaging.landmarks import Landmarks
 from vp_model.vision.conditions import settled
 from vp_model.vision.finding import LesionFinder
 from vp_model.vision.inference import FeatureCache, encode_volumes, recalibrated, segment_volumes
@@ -16,6 +17,9 @@ from vp_model.vision.mirrored import MirroredViews, segment_averaged
 from vp_model.vision.network import VisionNetwork
 from vp_model.vision.refinement import Refiner
 from vp_model.volume import Volume
+
+LANDMARK_FROM = 0.3
+"""Probability from which a voxel may be one of several landmarks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,3 +75,22 @@ class Sight:
             self.network, members, torch.from_numpy(modulations), self.cache
         ).numpy()
         return encoded
+
+    @torch.inference_mode()
+    def landmarks(self, volume: str, regions: Sequence[str]) -> Landmarks:
+        """See `vp_model.program.state.Vision`: on the grid on which m reads the volume."""
+        known = [region for region in regions if region in self.conditions]
+        seen = self.cache.look(self.network, [self.volumes[volume]])
+        (prepared,) = seen.prepared
+        image = prepared.image
+        best = torch.full(image.shape, LANDMARK_FROM)
+        labels = torch.zeros(image.shape, dtype=torch.uint8)
+        for start in range(0, len(known), seen.turn):
+            names = known[start : start + seen.turn]
+            phi = torch.stack([self.conditions[name] for name in names])[:, None].to(image.features.device)
+            found = torch.sigmoid(seen.look.logits(phi)[0].float()).cpu()
+            for number, probability in enumerate(found, start=start + 1):
+                here = probability > best
+                labels[here] = number
+                best[here] = probability[here]
+        return Landmarks(tuple(known), labels.numpy(), image.world)

@@ -14,6 +14,8 @@ from tokenizers import Tokenizer
 
 from vp_model.geometry import Placed
 from vp_model.imaging.intensity import Image
+from vp_model.imaging.landmarks import Landmarks
+from vp_model.imaging.region import HALF
 from vp_model.language.state import encode, feedback_text, initial_text
 from vp_model.language.tokens import END, NEXT
 from vp_model.ontology import load_ontology
@@ -217,6 +219,19 @@ class _Truth:
 
     def encode(self, volumes: Sequence[str], modulations: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.zeros((len(volumes), 1), np.float32)
+
+    def landmarks(self, volume: str, regions: Sequence[str]) -> Landmarks:
+        index = self.names.index(volume)
+        image = self.study.images[index].placed
+        labels, found = np.zeros(image.shape, np.uint8), list[str]()
+        for region in regions:
+            try:
+                share = self.study.target(index, region)
+            except ValueError:  # the label map has no such region
+                continue
+            found.append(region)
+            labels[share.cpu().numpy() >= HALF] = len(found)
+        return Landmarks(tuple(found), labels, image.world)
 
 
 def _environment(truth: _Truth, calls: Sequence[Call]) -> ProgramEnvironment:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp_model.imaging.intensity import Image
+from vp_model.imaging.landmarks import Landmarks
 from vp_model.ontology import load_ontology
 from vp_model.outcome import InputVolume, ModelIdentity, Outcome
 from vp_model.program.environment import ProgramEnvironment, region_targets
@@ -82,6 +83,14 @@ class MadeUpBrain:
 
     def encode(self, volumes: Sequence[str], modulations: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.ones((len(volumes), 8), np.float32)
+
+    def landmarks(self, volume: str, regions: Sequence[str]) -> Landmarks:
+        (session,) = (item.session for item in self.volumes if item.name == volume)
+        known = [region for region in regions if region in self.regions]
+        labels = np.zeros(SHAPE, np.uint8)
+        for number, region in enumerate(known, start=1):
+            labels[self.mask(region, session)] = number
+        return Landmarks(tuple(known), labels, self.images[volume].world)
 
     @cached_property
     def _lesions(self) -> frozenset[str]:

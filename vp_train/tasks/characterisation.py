@@ -1,19 +1,25 @@
 """Questions whose answer is words: signal, diffusion restriction, enhancement (paper 3.2, B.1).
 
-The words come from measurements relative to the tissue around the region, within 5 mm: brighter or darker than its mean
-by more than its standard deviation. What could not be found compares to nothing, and is answered by nothing but that.
+The words come from measurements. A structure is compared with the tissue within 5 mm around it, a lesion with normal
+white matter, as readers do: around a lesion lie fluid, and what was not found of it. What could not be found compares
+to nothing, and is answered by nothing but that.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
+from vp_model.ontology import load_ontology
 from vp_model.outcome import InputVolume
 from vp_train.tasks.context import SPOKEN, Context
 from vp_train.tasks.refusals import missing_image
 from vp_train.tasks.scene import Example, Region, Scene, lines, matching, sample_region, segment_lines
 
 AROUND_MM = 5
+WHITE_MATTER = "cerebral white matter"
+BRIGHTER = 1.05
+"""Times the mean of what a lesion is compared with from which it is bright on DWI."""
 ENHANCING_PERCENT = 10
 """Growth of the ratio to the tissue around, from before to after contrast agent, that counts as enhancement."""
 LESIONS = 0.5
@@ -40,7 +46,7 @@ def signal_intensity(context: Context, chance: random.Random) -> Example:
     code = [
         *segment_lines(region, [volume.name for volume in volumes]),
         "show(roi)",
-        f"around = surrounding(roi, {AROUND_MM})",
+        *_compared_with(context, region, [volume.name for volume in volumes]),
         f"inside = mean_intensity(roi, {image})",
         f"outside = mean_intensity(around, {image})",
         f"spread = sd_intensity(around, {image})",
@@ -66,12 +72,20 @@ def diffusion_restriction(context: Context, chance: random.Random) -> Example:
     if not bright or not dark:
         return missing_image("diffusion restriction", asked, scene)
     dwi, adc = bright[0].name, dark[0].name
+    names = [volume.name for volume in volumes]
+    limits = (
+        (f"bright = mean_intensity(around, {dwi}) * {BRIGHTER}", f"dark = mean_intensity(around, {adc})")
+        if _is_lesion(context, region)
+        else (
+            f"bright = mean_intensity(around, {dwi}) + sd_intensity(around, {dwi})",
+            f"dark = mean_intensity(around, {adc}) - sd_intensity(around, {adc})",
+        )
+    )
     code = [
-        *segment_lines(region, [volume.name for volume in volumes]),
+        *segment_lines(region, names),
         "show(roi)",
-        f"around = surrounding(roi, {AROUND_MM})",
-        f"bright = mean_intensity(around, {dwi}) + sd_intensity(around, {dwi})",
-        f"dark = mean_intensity(around, {adc}) - sd_intensity(around, {adc})",
+        *_compared_with(context, region, names),
+        *limits,
         f"one = mean_intensity(roi, {dwi})",
         f"two = mean_intensity(roi, {adc})",
         "if one > bright and two < dark:",
@@ -123,6 +137,20 @@ def with_kinds(scene: Scene, kinds: tuple[str, ...], chance: random.Random) -> S
         else:
             volumes.append(InputVolume(f"v{len(volumes) + 1}", kind, last[0].visit, last[0].session))
     return Scene(tuple(volumes), scene.lesions)
+
+
+def _is_lesion(context: Context, region: Region) -> bool:
+    """Whether a region is a lesion that can be compared with white matter."""
+    known = any(structure.name == WHITE_MATTER for structure in context.structures)
+    return known and region.structure.kind == "pathology"
+
+
+def _compared_with(context: Context, region: Region, names: Sequence[str]) -> list[str]:
+    """The lines that say what `roi` is compared with."""
+    if not _is_lesion(context, region):
+        return [f"around = surrounding(roi, {AROUND_MM})"]
+    white = Region("", load_ontology().structures[WHITE_MATTER], "")
+    return [*segment_lines(white, names, "white"), "around = difference(white, roi)"]
 
 
 def _region(context: Context, chance: random.Random) -> Region:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from vp_train.tasks.characterisation import AROUND_MM
 from vp_train.tasks.context import SPOKEN, Context
@@ -116,13 +116,33 @@ def brightness_to_surroundings(context: Context, chance: random.Random) -> Examp
     return Example("brightness to surroundings", asked.prompt, scene, program, asked.context)
 
 
+def hemisphere(context: Context, chance: random.Random) -> Example:
+    """On which side lesions lie."""
+    return _placed(context, chance, "hemisphere", hemisphere_lines)
+
+
 def location(context: Context, chance: random.Random) -> Example:
-    """Where lesions lie: in which hemisphere. Lobes as weights find them are cortex, in which no lesion lies."""
+    """Where lesions lie: in which lobe, or in which deeper part of the brain."""
+    return _placed(context, chance, "location", lambda _: ["answer(lobe_of(roi), roi)"])
+
+
+def vascular_territory(context: Context, chance: random.Random) -> Example:
+    return _placed(context, chance, "vascular territory", lambda _: ["answer(territory_of(roi), roi)"])
+
+
+def _placed(
+    context: Context, chance: random.Random, templates: str, answered: Callable[[Sequence[str]], list[str]]
+) -> Example:
+    """Lesions of the last session and where they lie.
+
+    Args:
+        answered: names of volumes → the lines that answer.
+    """
     scene = context.scene(chance)
     region = context.lesions(chance, 0)
     names = [volume.name for volume in scene.of_session(-1)]
-    asked = context.ask("location", context.named(region), chance, scene, avoid=("lobe",))
-    code = [*segment_lines(region, names), "show(roi)", *hemisphere_lines(names)]
+    asked = context.ask(templates, context.named(region), chance, scene)
+    code = [*segment_lines(region, names), "show(roi)", *answered(names)]
     return Example("location", asked.prompt, scene, lines('task("location")', code), asked.context)
 
 

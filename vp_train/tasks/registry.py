@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from vp_model.ontology.places import load_places
 from vp_train.tasks import (
     characterisation,
     extents,
@@ -39,6 +40,12 @@ def knows_lesions(context: Context) -> bool:
 def knows_places(context: Context) -> bool:
     """Lesions, and the hemispheres to place them in."""
     return knows_lesions(context) and any(item.name == "cerebral white matter" for item in context.structures)
+
+
+def knows_lobes(context: Context) -> bool:
+    """Lesions, and the lobes that they lie in."""
+    known = {item.name for item in context.structures}
+    return knows_places(context) and known.issuperset(load_places()["lobe"].cortex)
 
 
 def knows_several(context: Context) -> bool:
@@ -83,7 +90,9 @@ TASKS: tuple[Row, ...] = (
     Row(lesions.lesion_share, 3, knows_places),
     Row(lesions.bright_share, 4),
     Row(lesions.brightness_to_surroundings, 3),
-    Row(lesions.location, 4, knows_places),
+    Row(lesions.hemisphere, 4, knows_places),
+    Row(lesions.location, 4, knows_lobes),
+    Row(lesions.vascular_territory, 3, knows_lobes),
     Row(lesions.describe_whole, 2),
     Row(moments.volume_at_visit, 4),
     Row(moments.several_changes, 3),

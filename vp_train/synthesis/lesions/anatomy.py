@@ -1,4 +1,5 @@
-"""Where each voxel of a label map lies: lobe, side, vascular territory, compartment, depth (`anatomy.json`).
+"""Where each voxel of a label map lies: lobe, side, vascular territory, compartment, depth (`anatomy.json`,
+`vp_model.ontology.places`).
 
 From the parcels beside a label map (`<name>_parc.nii.gz`, same grid) where there are any; else from the label map's own
 structures and boxes within the cerebrum.
@@ -21,9 +22,10 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from vp_model.ontology.places import Aspect, load_places, places_text
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import Subject
-from vp_train.datasets.parcels import RIGHT, read_parcels
+from vp_train.datasets.parcels import load_parcels, read_parcels
 
 DEEPEST_MM = 255
 SHELL_MM = 3.0
@@ -106,6 +108,7 @@ def anatomy_of(subject: Subject, parcels: NDArray[np.integer] | None = None) -> 
     compact = labels.plain.numpy()[subject.labels.cpu().numpy().astype(np.int64)]
     names = [name.removeprefix("left ").removeprefix("right ") for name in labels.names]
     table = _table()
+    lobe_table, territory_table = load_places()["lobe"], load_places()["territory"]
     compartment = np.zeros(compact.shape, dtype=np.uint8)
     compartments = ["", *table["compartments"], "extra-axial"]
     for index, members in enumerate(table["compartments"].values(), start=1):
@@ -123,16 +126,17 @@ def anatomy_of(subject: Subject, parcels: NDArray[np.integer] | None = None) -> 
     side = np.where(inside, _nearest(side, inside), 0)
     side[np.isin(compact, [labels.index("third ventricle"), labels.index("fourth ventricle")])] = 3
 
-    lobes = ["", *table["lobes"], *dict.fromkeys(table["structures"].values())]
-    lobes = list(dict.fromkeys(lobes))
-    territories = ["", *table["territories"]["parcels"], "vertebrobasilar"]
+    lobes, territories = (
+        list(dict.fromkeys(["", *places.cortex.values(), *places.structures.values()]))
+        for places in (lobe_table, territory_table)
+    )
     lobe, territory = _cortex(compact, names, side, parcels, lobes, territories)
     cerebral = np.isin(compact, [i for i, name in enumerate(names) if name == "cerebral white matter"])
     lobe, territory = (np.where(cerebral, _nearest(values, cerebral), values) for values in (lobe, territory))
-    for name, value in table["structures"].items():
+    for name, value in lobe_table.structures.items():
         here = np.isin(compact, [i for i, other in enumerate(names) if other == name])
         lobe[here] = lobes.index(value)
-        territory[here] = territories.index(table["territories"]["structures"].get(name, ""))
+        territory[here] = territories.index(territory_table.structures.get(name, ""))
     parenchyma = np.where(lobe == lobes.index("ventricular system"), 0, lobe)
     lobe = np.where(outside, _nearest(parenchyma, outside), lobe)
     territory = np.where(outside, 0, territory)
@@ -188,17 +192,18 @@ def _cortex(
     territories: Sequence[str],
 ) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     """(lobe, territory) of cerebral cortex, as indices, 0 elsewhere."""
-    table = _table()
     lobe = np.zeros(compact.shape, dtype=np.uint8)
     territory = np.zeros(compact.shape, dtype=np.uint8)
     if parcels is not None:
-        for values, members, order in (
-            (lobe, table["lobes"], lobes),
-            (territory, table["territories"]["parcels"], territories),
-        ):
-            for name, ids in members.items():
-                values[np.isin(parcels, [*ids, *(one + RIGHT for one in ids)])] = order.index(name)
+        aspects: tuple[tuple[NDArray[np.integer], Aspect, Sequence[str]], ...] = (
+            (lobe, "lobe", lobes),
+            (territory, "territory", territories),
+        )
+        for values, aspect, order in aspects:
+            for region, place in load_places()[aspect].cortex.items():
+                values[np.isin(parcels, _ids(region))] = order.index(place)
         return lobe, territory
+    table = _table()
     cerebrum = np.isin(compact, [i for i, name in enumerate(names) if name.startswith("cerebral ")])
     cortex = np.isin(compact, [i for i, name in enumerate(names) if name == "cerebral cortex"])
     seen = np.argwhere(cortex if cortex.any() else cerebrum)
@@ -226,6 +231,17 @@ def _cortex(
     return lobe, territory
 
 
+def _ids(region: str) -> list[int]:
+    """Of a region in the parcellation, both its sides."""
+    parcels = load_parcels()
+    return [
+        one
+        for name in (region, f"left {region}", f"right {region}")
+        if name in parcels.names
+        for one in parcels.ids(name)
+    ]
+
+
 def load_anatomies(folder: Path, subjects: Sequence[Subject], cache: Path | None = None) -> list[Anatomy]:
     """The anatomy of each subject of `load_subjects(folder)`; arrays are kept in `cache` where given.
 
@@ -244,7 +260,7 @@ def kept_anatomy(
     Args:
         parcels: gives ids of regions on the grid of the subject's labels, or None.
     """
-    version = hashlib.sha256(f"{CLOSED_MM} {_text()}".encode()).hexdigest()[:8]
+    version = hashlib.sha256(f"{CLOSED_MM} {_text()} {places_text()}".encode()).hexdigest()[:8]
     kept = None if cache is None else cache / f"{subject.name}_anatomy_{version}.npz"
     if kept is not None and kept.exists():
         return _read(kept)
