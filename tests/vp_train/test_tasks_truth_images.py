@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.vp_train.truth import SPACING, Truth, near
-from tests.vp_train.truth_cases import Voxels, cases, mean_of, region, sessions, two, values, voxels_of
+from tests.vp_train.truth_cases import Voxels, cases, mean_of, region, segmented, sessions, two, values, voxels_of
+from vp_train.tasks.scene import Example
 
 
 def test_intensities_are_those_of_the_images_in_the_masks() -> None:
@@ -107,8 +108,15 @@ def test_brightness_to_surroundings_is_a_ratio_of_means() -> None:
             assert values(outcome, "relative intensity") == pytest.approx([wanted], rel=0.01)
 
 
-def signal_words(truth: Truth, image: str, where: Voxels) -> str:
-    around = voxels_of(truth, image, near(where, 5) & ~where).astype(float)
+def compared_with(example: Example, truth: Truth, image: str, where: Voxels) -> Voxels:
+    """Voxels that a region is compared with: white matter for a lesion, else what is around."""
+    if "white matter lesion" not in segmented(example):
+        return near(where, 5) & ~where
+    return truth.mask("cerebral white matter", truth.session(image)) & ~where
+
+
+def signal_words(truth: Truth, image: str, where: Voxels, rest: Voxels) -> str:
+    around = voxels_of(truth, image, rest).astype(float)
     inside = float(voxels_of(truth, image, where).mean(dtype=np.float64))
     ct = next(item.kind for item in truth.volumes if item.name == image) == "CT"
     suffix = "dense" if ct else "intense"
@@ -117,13 +125,14 @@ def signal_words(truth: Truth, image: str, where: Voxels) -> str:
     return f"hypo{suffix}" if inside < around.mean() - around.std() else f"iso{suffix}"
 
 
-def test_signal_is_told_in_words_relative_to_what_is_around() -> None:
+def test_signal_is_told_in_words_relative_to_white_matter_or_what_is_around() -> None:
     said = set()
     for example, truth, outcome in cases("signal intensity"):
         image = re.findall(r"mean_intensity\(roi, (v\d)\)", example.program)[0]
         where = region(example, truth, truth.session(image))
         answers = [text.text for text in outcome.texts if text.topic == "signal intensity"]
-        assert answers == ([signal_words(truth, image, where)] if where.any() else []), example.program
+        rest = compared_with(example, truth, image, where)
+        assert answers == ([signal_words(truth, image, where, rest)] if where.any() else []), example.program
         said.update(answers)
     assert len(said) >= 2
 
@@ -136,9 +145,15 @@ def test_diffusion_is_restricted_where_dwi_is_bright_and_adc_dark() -> None:
         if not where.any():
             assert answers == []
             continue
-        restricted = signal_words(truth, dwi, where).startswith("hyper") and signal_words(truth, adc, where).startswith(
-            "hypo"
-        )
+        rest = compared_with(example, truth, dwi, where)
+        if "white matter lesion" in segmented(example):
+            (bright, usual), (dark, other) = (
+                [voxels_of(truth, image, voxels).mean(dtype=np.float64) for voxels in (where, rest)]
+                for image in (dwi, adc)
+            )
+            restricted = bright > 1.05 * usual and dark < other
+        else:
+            restricted = [signal_words(truth, image, where, rest)[:4] for image in (dwi, adc)] == ["hype", "hypo"]
         assert answers == ["restricted diffusion" if restricted else "no restricted diffusion"], example.program
 
 

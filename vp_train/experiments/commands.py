@@ -136,6 +136,13 @@ def _characterisation(given: Given) -> Report:
     return run(given.settings, subjects, held_out, given.anatomies([*subjects, *held_out]))
 
 
+def _lesions_in_words(given: Given) -> Report:
+    from vp_train.experiments.characterisation.measured import run
+
+    held_out = given.subjects()[1]
+    return run(given.settings, held_out, given.anatomies(held_out), given.checkpoint)
+
+
 def _language(given: Given) -> Report:
     from vp_train.experiments.language import run
 
@@ -158,6 +165,7 @@ EXPERIMENTS: dict[str, Callable[[Given], Report]] = {
     "interaction": _interaction,
     "lesion-synthesis": _lesions,
     "characterisation": _characterisation,
+    "lesions-in-words": _lesions_in_words,
     "language": _language,
     "refusals": _refusals,
 }

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from datetime import date
+from itertools import islice
 from typing import Any
 
-from vp_model.volume import Volume
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import Subject
 from vp_train.experiments.characterisation.cases import Case, ShownStudy, draw_cases, lesion_context
 from vp_train.experiments.characterisation.comparison import compare_models
+from vp_train.experiments.characterisation.studies import plain_settings, single_lesions, volumes_of
 from vp_train.experiments.report import Report
-from vp_train.synthesis.chance import Chance
 from vp_train.synthesis.lesions.anatomy import Anatomy
-from vp_train.synthesis.planning import StudySettings, plan_study
 from vp_train.synthesis.study import render_study
 
 TRAINING_SEED, HELD_OUT_SEED = 3_000_000, 4_000_000
@@ -50,36 +47,9 @@ def studies(
     settings: Mapping[str, Any], subjects: Sequence[Subject], anatomies: Sequence[Anatomy], count: int, seed: int
 ) -> Iterator[ShownStudy]:
     """Studies that show exactly one lesion; `count` are drawn, those with more or none are passed over."""
-    labels = load_labels()
-    wanted = dict(settings["study"])
-    plain = replace(
-        StudySettings(),
-        several=0.0,
-        sparsified=0.0,
-        masked=0.0,
-        corrupted=0.0,
-        lesioned=1.0,
-        protocols=tuple(wanted.pop("protocols")),
-        kinds=tuple(wanted.pop("kinds")),
-        **wanted,
-    )
+    plans = single_lesions(plain_settings(settings["study"]), subjects, anatomies, load_labels(), seed)
     spacing_mm = settings["network"]["working_spacing_mm"]
-    for number in range(count):
-        chance = Chance.seeded(seed + number)
-        index = number % len(subjects)
-        plan = plan_study(subjects[index], labels, chance, plain, anatomies[index])
-        if len(plan.scene.lesions) != 1:
-            continue
-        study = render_study(plan)
-        volumes = [
-            Volume(
-                image.placed.features[0],
-                image.placed.world,
-                volume.name,
-                volume.kind,
-                date.fromisoformat(volume.visit) if volume.visit else None,
-                volume.session,
-            )
-            for image, volume in zip(study.images, study.scene.volumes, strict=True)
-        ]
-        yield ShownStudy.of(study.scene, volumes, spacing_mm)
+    for plan in islice(plans, count):
+        if plan is not None:
+            study = render_study(plan)
+            yield ShownStudy.of(study.scene, volumes_of(study), spacing_mm)
