@@ -15,11 +15,12 @@ import torch
 from tests.vp_model.test_vision_refinement import REGIONS, tiny
 from vp_model.agent import Agent
 from vp_model.checkpoint import BUNDLED, CheckpointError, open_checkpoint
+from vp_model.geometry import Placed
 from vp_model.outcome import InputVolume
 from vp_model.vision import finding
 from vp_model.vision.config import Refining
 from vp_model.vision.departure import BRAIN, CHANNELS
-from vp_model.vision.finding import LesionFinder, shown_in
+from vp_model.vision.finding import LesionFinder, combined, shown_in
 from vp_model.vision.inference import FeatureCache
 from vp_model.vision.lesions import (
     FILE,
@@ -126,11 +127,25 @@ def test_probabilities_are_on_each_volumes_own_grid_and_0_where_it_is_not_looked
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     looked = everywhere(monkeypatch)
-    volumes = [volume("T1"), volume("FLAIR")]
-    plain, flair = finder().find("lesion", volumes, torch.randn(1, 2, 32))
-    assert looked == ["FLAIR"]
+    volumes = [volume("T1"), volume("FLAIR"), volume("PERFUSION"), volume("FLAIR", 1)]
+    plain, flair, *others = finder().find("lesion", volumes, torch.randn(1, 4, 32))
+    assert sorted(looked) == ["FLAIR", "FLAIR", "T1"]  # perfusion is nothing that the network knows
+    assert [bool(other.any()) for other in others] == [False, True]
     assert plain.shape == volumes[0].shape and not bool(plain.any())
     assert flair.shape == volumes[1].shape and bool(flair.any())
+
+
+@pytest.mark.requirement("a lesion is looked for in all images of a session together")
+def test_an_image_is_helped_by_those_beside_it_where_they_reach() -> None:
+    world = np.diag([2.0, 2.0, 2.0, 1.0])
+    further = world.copy()
+    further[0, 3] = 8.0  # begins four voxels further right
+    own = Placed(torch.full((1, 1, 8, 4, 4), 0.2), world)
+    other = Placed(torch.full((1, 1, 8, 4, 4), 0.6), further)
+    torch.testing.assert_close(combined(own, [own]), own.features[0])
+    both = combined(own, [own, other])[0]
+    assert torch.allclose(both[:4], torch.tensor(0.2))
+    assert torch.allclose(both[4:], torch.tensor(0.4 * 0.2 + 0.6 * 0.4))
 
 
 def test_a_session_without_an_image_that_shows_it_is_looked_at_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

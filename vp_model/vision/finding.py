@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from vp_model.geometry import Placed, field_of_view, resample
 from vp_model.vision.config import Refining
 from vp_model.vision.departure import around_brain, departures
 from vp_model.vision.inference import FeatureCache
@@ -15,6 +16,10 @@ from vp_model.vision.network import VisionNetwork
 from vp_model.vision.prepare import Prepared, restore
 from vp_model.volume import Volume
 
+OWN = 0.4
+"""Weight of an image itself beside the mean over all images of its session. On single lesions in studies of several
+images the mean finds more than the best image alone (Dice .53 against .44).
+"""
 Departed = tuple[Volume, Prepared, torch.Tensor | None]
 """A volume, which is held so that its id stays its own, as m reads it, and what the tissues do not explain in it."""
 
@@ -39,6 +44,18 @@ def shown_in(kinds: Sequence[str], images: Sequence[tuple[int, str]]) -> tuple[i
     return tuple(index for index, (session, kind) in enumerate(given) if kind == chosen[session])
 
 
+def combined(own: Placed, images: Sequence[Placed]) -> torch.Tensor:
+    """(1, w, h, d) on the grid of an image: its own probabilities with the mean over all images of its session, itself
+    among them, that reach as far.
+    """
+    shape, world = own.shape, own.world
+    total, count = torch.zeros_like(own.features), torch.zeros(shape)
+    for image in images:
+        total += resample(image, shape, world)
+        count += field_of_view(image.shape, image.world, shape, world)
+    return (OWN * own.features + (1 - OWN) * total / count.clamp(min=1))[0]
+
+
 @dataclass(eq=False)
 class LesionFinder:
     """Finds lesions of the names in `shows`.
@@ -61,28 +78,40 @@ class LesionFinder:
 
     def find(self, name: str, volumes: Sequence[Volume], phi: torch.Tensor) -> list[torch.Tensor]:
         """Probabilities (w, h, d) in each volume: of the images that show the lesion best, 0 in the others; of all of
-        them where a session has none that shows it.
+        them where a session has none that shows it. All images of a session are looked at, of the sequence types that
+        the network knows: what one hides another may show.
 
         Args:
             phi: (1, n, d).
         """
         shown = shown_in(self.shows[name], [(volume.session, volume.kind) for volume in volumes])
         found = [torch.zeros(volume.shape) for volume in volumes]
+        seen: dict[int, Placed] = {}
         for index in shown or range(len(volumes)):
-            found[index] = self._find_in(volumes[index], phi[:, index])
+            beside = [number for number, other in enumerate(volumes) if self._beside(volumes[index], other)]
+            together = sorted({index, *beside})
+            for number in together:
+                if number not in seen:
+                    seen[number] = self._find_in(volumes[number], phi[:, number])
+            all_of_them = combined(seen[index], [seen[number] for number in together])
+            found[index] = restore(self._look(volumes[index])[1], all_of_them)[0].clamp_(0.0, 1.0)
         return found
 
+    def _beside(self, volume: Volume, other: Volume) -> bool:
+        """Whether another volume is looked at with this one: of its session, and of a sequence type that is known."""
+        return other.session == volume.session and other.kind.upper() in self.network.config.kinds
+
     @torch.inference_mode()
-    def _find_in(self, volume: Volume, phi: torch.Tensor) -> torch.Tensor:
+    def _find_in(self, volume: Volume, phi: torch.Tensor) -> Placed:
+        """Probabilities (1, 1, w, h, d) in one image alone, on the grid on which m reads it."""
         _, prepared, departed = self._look(volume)
+        whole = torch.zeros(1, *prepared.image.shape)
         place = None if departed is None else around_brain(departed)
-        if departed is None or place is None:
-            return torch.zeros(volume.shape)
-        box = (slice(None), *place)
-        kind = self.network.config.kind_of(volume.kind)
-        whole = torch.zeros(1, *departed.shape[1:])
-        whole[box] = lesions_in(departed[box], kind, phi.cpu(), self.network)
-        return restore(prepared, whole)[0].clamp_(0.0, 1.0)
+        if departed is not None and place is not None:
+            box = (slice(None), *place)
+            kind = self.network.config.kind_of(volume.kind)
+            whole[box] = lesions_in(departed[box], kind, phi.cpu(), self.network)
+        return Placed(whole[None], prepared.image.world)
 
     def _look(self, volume: Volume) -> Departed:
         if id(volume) not in self._departed:
