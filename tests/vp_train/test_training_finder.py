@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,6 +20,7 @@ from vp_model.vision.departure import BRAIN, CHANNELS
 from vp_model.vision.lesions import LesionConfig, LesionNetwork, Seen, lesion_config, load_lesions
 from vp_model.vision.network import VisionNetwork
 from vp_model.vision.weights import save_vision
+from vp_train.evaluation import finder as evaluation
 from vp_train.evaluation.finder import choose, judge
 from vp_train.evaluation.pathology import PathologyScore
 from vp_train.synthesis.chance import Chance
@@ -115,6 +117,18 @@ def test_a_lesion_is_offered_where_enough_images_found_it_alone(
     scores = judge(network, phi, names, images, 1.0, thresholds, shows)
     assert scores["dark"].dice is None and scores["dark"].images == 0
     assert set(scores["bright"].by_contrast) == {"CT", "FLAIR"} and scores["bright"].images == 8
+
+
+def test_a_threshold_spares_images_that_show_no_lesion(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    lesion, healthy = np.zeros((1, 5000), np.float32), np.zeros((1, 5000), np.float32)
+    lesion[0, :2000], healthy[0, :600] = 0.42, 0.32
+    shown = [("FLAIR", lesion, lesion > 0)] * 9 + [("FLAIR", healthy, healthy > 1)] * 3
+    for given, threshold in ((shown, 0.35), (shown[:9], 0.1), (shown[9:], 0.5)):
+        monkeypatch.setattr(evaluation, "_found", lambda *_, given=given: iter(given))
+        images = [kept(tmp_path, 0, True)] * len(given)
+        thresholds, shows = choose(LesionNetwork(SMALL), torch.zeros(1, 32), ("lesion",), images, 0.001)
+        assert thresholds == {"lesion": threshold}
+        assert shows == {"lesion": ("FLAIR",) if len(given) >= 9 else ()}
 
 
 def test_what_is_kept_comes_back_whole_and_in_parts(tmp_path: Path) -> None:

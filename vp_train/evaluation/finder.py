@@ -23,6 +23,8 @@ LEAST_IMAGES = 8
 """A sequence type that fewer images of the first set are of is not offered."""
 SHOWN_FROM = 0.4
 """A lesion is looked for in a sequence type where its mean Dice, less its standard error, is at least this."""
+UNSEEN = 0.5
+"""Threshold of a lesion that no image shows."""
 Shows = dict[str, tuple[str, ...]]
 """Name → sequence types in which it is looked for, best first."""
 
@@ -34,8 +36,10 @@ def choose(
     images: Sequence[KeptDepartures],
     voxel_ml: float,
 ) -> tuple[dict[str, float], Shows]:
-    """Thresholds with the largest Dice over all voxels, and the sequence types in which a lesion is surely found with
-    them, best first: a handful of images tells good from bad luck no better than the error of their mean says.
+    """Thresholds with the best mean over images, and the sequence types in which a lesion is surely found with them,
+    best first: a handful of images tells good from bad luck no better than the error of their mean says.
+
+    An image that shows a lesion counts by its Dice, one that shows none by whether nothing is found in it either.
 
     Args:
         phi: (t, d) conditions of `names`, which are the targets of `images`.
@@ -54,16 +58,19 @@ def choose(
     kinds = [image.kind.upper() for image in images]
     sizes = np.stack(volumes) * voxel_ml
     for index, name in enumerate(names):
-        pooled = 2 * shared[:, index].sum(axis=0) / np.maximum(total[:, index].sum(axis=0), 1)
-        best = int(pooled.argmax())
+        dice = 2 * shared[:, index] / np.maximum(total[:, index], 1)
+        large, none = sizes[:, index] >= SMALLEST_ML, sizes[:, index] == 0
+        spared = total[none, index] * voxel_ml < SMALLEST_ML
+        best = CANDIDATES.index(UNSEEN)
+        if large.any():
+            best = int(np.concatenate([dice[large], spared.astype(float)]).mean(axis=0).argmax())
         thresholds[name] = CANDIDATES[best]
-        dice = 2 * shared[:, index, best] / np.maximum(total[:, index, best], 1)
         sure = {}
         for kind in sorted(set(kinds) & {given.upper() for given in network.config.kinds}):
-            rows = [row for row, given in enumerate(kinds) if given == kind and sizes[row, index] >= SMALLEST_ML]
-            if len(rows) < LEAST_IMAGES:
+            shown = dice[[row for row, given in enumerate(kinds) if given == kind and large[row]], best]
+            if len(shown) < LEAST_IMAGES:
                 continue
-            lower = float(dice[rows].mean() - dice[rows].std(ddof=1) / np.sqrt(len(rows)))
+            lower = float(shown.mean() - shown.std(ddof=1) / np.sqrt(len(shown)))
             if lower >= SHOWN_FROM:
                 sure[kind] = lower
         shows[name] = tuple(sorted(sure, key=lambda kind: -sure[kind]))
