@@ -145,7 +145,7 @@ def test_an_image_is_helped_by_those_beside_it_where_they_reach() -> None:
     torch.testing.assert_close(combined(own, [own]), own.features[0])
     both = combined(own, [own, other])[0]
     assert torch.allclose(both[:4], torch.tensor(0.2))
-    assert torch.allclose(both[4:], torch.tensor(0.4 * 0.2 + 0.6 * 0.4))
+    assert torch.allclose(both[4:], torch.tensor(0.3 * 0.2 + 0.7 * 0.4))
 
 
 def test_a_session_without_an_image_that_shows_it_is_looked_at_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,11 +24,10 @@ from vp_model.language.asked import (
 from vp_model.language.assembling import assembly_mended
 from vp_model.language.contrasts import contrast_mended
 from vp_model.language.counting import counted_first
-from vp_model.language.dates import with_dates
 from vp_model.language.extremes import extreme_of, fits_extreme, made_extreme
 from vp_model.language.images import images_read
-from vp_model.language.matching import BOUND, EXTENT, OTHER_BOUND, SECOND, YEAR, line_fits, measurable, task_fits
-from vp_model.language.moments import moment_of
+from vp_model.language.matching import BOUND, EXTENT, OTHER_BOUND, SECOND, line_fits, measurable, task_fits
+from vp_model.language.moments import VISIT, asked_moment
 from vp_model.language.needs import (
     may_miss_image,
     may_miss_session,
@@ -61,10 +60,6 @@ ONCE = ("show(", "save(")
 """Calls whose repetition with the same arguments does nothing."""
 SIZE = re.compile(r"(?P<call>\b(?:larger_than|smaller_than)\(\w+, )(?P<size>[0-9.]+)(?=\))")
 PERCENTILE_OF = re.compile(r"(?P<call>\bpercentile_intensity\(.*, )(?P<number>\d+)(?=\))")
-VISIT = re.compile(r'(?P<call>\bvisit\(")(?P<date>[^"]+)(?="\))')
-DATE = re.compile(r"\d{4}-\d\d-\d\d")
-OF_ONE_SESSION = 'task("volume analysis")'
-"""The task that can measure one session of several."""
 MISSING_IMAGE, UNKNOWN_STRUCTURE = 'refuse("missing image")', 'refuse("unknown structure")'
 MISSING_SESSION, NOT_UNDERSTOOD = 'refuse("missing session")', 'refuse("not understood")'
 CHANGES = frozenset({'task("volume change")', 'task("extent change")', 'task("intensity change")'})
@@ -106,10 +101,7 @@ class Held:
         visits = {volume.visit for volume in volumes if volume.visit}
         self._prompted = prompted_by(prompt, known, mentions, self._readings[0], reading.kinds, len(visits) > 1)
         self._seen_from = seen_from(prompt, known)
-        self._dates = tuple(dict.fromkeys(DATE.findall(with_dates(prompt, visits))))
-        self._visit = self._dates[0] if len(self._dates) == 1 and len(visits) > 1 else ""
-        self._moment = moment_of(mentions) if len(visits) > 1 and not self._dates else ""
-        self._missed = bool(self._dates) and not {*self._dates} & visits
+        self._moment = asked_moment(prompt, mentions, self._prompted.words, visits)
 
     def agrees(self, line: str, before: Sequence[str]) -> bool:
         """Whether a line may follow the lines before it."""
@@ -124,8 +116,8 @@ class Held:
             and self._right_size(statement)
             and self._right_percentile(statement)
             and counted_first(statement, before, self._prompted) == statement
-            and self._right_date(statement)
-            and not self._all_sessions(statement, before)
+            and self._moment.right_date(statement)
+            and not self._moment.of_all_sessions(statement, before)
             and self._images.right(statement, before)
             and self._right_refusal(statement)
             and not (statement in CHANGES and (self._of_one_session or self._only_history))
@@ -161,8 +153,8 @@ class Held:
             found.append(line.replace(bound["call"], next(call for call in OTHER_BOUND if call != bound["call"])))
         if not self._right_percentile(line):
             found += [PERCENTILE_OF.sub(rf"\g<call>{number}", line) for number in self._percentiles]
-        if not self._right_date(line):
-            found += [VISIT.sub(rf"\g<call>{date}", line) for date in self._dates]
+        if not self._moment.right_date(line):
+            found += self._moment.dated(line)
         statement = line.strip()
         if (counted := counted_first(statement, before, self._prompted)) != statement:
             found.append(line.replace(statement, counted))
@@ -173,8 +165,8 @@ class Held:
         found += made_extreme(statement, before, self._extreme, self._last)
         if self._prompted.axis:
             found.append(EXTENT.sub(rf"\g<call>{self._prompted.axis}", line))
-        if self._all_sessions(statement, before):
-            found.append(self._session())
+        if self._moment.of_all_sessions(statement, before):
+            found.append(self._moment.choice)
         found += self._images.mended(line, before)
         if not self._right_pathology(statement):
             found += [SEGMENTED.sub(rf'\g<name> = segment("{name}"', line) for name in self._diseases]
@@ -194,7 +186,7 @@ class Held:
         """
         if self._complete and SECOND.match(line.strip()) is not None and not task_fits(line.strip(), self._prompted):
             return "not understood"
-        if self._missed and VISIT.search(line) is not None:
+        if self._moment.missed and VISIT.search(line) is not None:
             return "missing session"
         statement = line.strip()
         if statement in CHANGES and self._of_one_session:
@@ -278,27 +270,6 @@ class Held:
     def _right_percentile(self, statement: str) -> bool:
         found = PERCENTILE_OF.search(statement)
         return found is None or not self._percentiles or int(found["number"]) in self._percentiles
-
-    def _right_date(self, statement: str) -> bool:
-        found = VISIT.search(statement)
-        if found is None or self._dates:
-            return found is None or found["date"] in self._dates
-        years = [word for word in self._prompted.words if YEAR.fullmatch(word)]
-        return not years or found["date"][:4] in years
-
-    def _all_sessions(self, statement: str, before: Sequence[str]) -> bool:
-        """Whether a volume that is asked for at one session is about to be shown for all, or of another."""
-        if not self._session() or self._missed or not before or before[0] != OF_ONE_SESSION:
-            return False
-        chosen = any(line.startswith("when = ") for line in before)
-        other = statement.startswith("when = ") and VISIT.search(statement) is None and statement != self._session()
-        return not chosen and (other or statement.startswith(("show(", "for when in visits(")))
-
-    def _session(self, region: str = "roi") -> str:
-        """The line that chooses the one session that is asked for, or an empty text."""
-        if self._visit:
-            return f'when = visit("{self._visit}")'
-        return f"when = {self._moment}({region})" if self._moment else ""
 
     def _right_refusal(self, statement: str) -> bool:
         """Nothing unknown is refused where all is known, and no plain question for a size; no image, no session is

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from vp_model.language.asked import NEED_NO_PART, segmented_in
+from vp_model.language.moments import YEAR
 from vp_model.language.prompted import LONGEST, VOLUME, Prompted
 from vp_model.ontology import load_ontology
 
-YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 DIFFUSION = 'task("diffusion restriction")'
 PLACE, COMPARISON = 'task("location")', 'task("volume comparison")'
 SHARE, BRIGHT = (

@@ -16,7 +16,7 @@ from vp_model.vision.network import VisionNetwork
 from vp_model.vision.prepare import Prepared, restore
 from vp_model.volume import Volume
 
-OWN = 0.4
+OWN = 0.3
 """Weight of an image itself beside the mean over all images of its session. On single lesions in studies of several
 images the mean finds more than the best image alone (Dice .53 against .44).
 """
