@@ -23,6 +23,8 @@ LEAST_IMAGES = 8
 """A sequence type that fewer images of the first set are of is not offered."""
 SHOWN_FROM = 0.4
 """A lesion is looked for in a sequence type where its mean Dice, less its standard error, is at least this."""
+SPARED = 0.15
+"""What it counts beside the mean Dice, where a threshold is chosen, that nothing is found in images without lesions."""
 UNSEEN = 0.5
 """Threshold of a lesion that no image shows."""
 Shows = dict[str, tuple[str, ...]]
@@ -36,10 +38,10 @@ def choose(
     images: Sequence[KeptDepartures],
     voxel_ml: float,
 ) -> tuple[dict[str, float], Shows]:
-    """Thresholds with the best mean over images, and the sequence types in which a lesion is surely found with them,
-    best first: a handful of images tells good from bad luck no better than the error of their mean says.
+    """The best thresholds, and the sequence types in which a lesion is surely found with them, best first: a handful of
+    images tells good from bad luck no better than the error of their mean says.
 
-    An image that shows a lesion counts by its Dice, one that shows none by whether nothing is found in it either.
+    Images that show a lesion count by their mean Dice, those that show none by how many of them are spared.
 
     Args:
         phi: (t, d) conditions of `names`, which are the targets of `images`.
@@ -63,7 +65,7 @@ def choose(
         spared = total[none, index] * voxel_ml < SMALLEST_ML
         best = CANDIDATES.index(UNSEEN)
         if large.any():
-            best = int(np.concatenate([dice[large], spared.astype(float)]).mean(axis=0).argmax())
+            best = int((dice[large].mean(axis=0) + SPARED * (spared.mean(axis=0) if none.any() else 0)).argmax())
         thresholds[name] = CANDIDATES[best]
         sure = {}
         for kind in sorted(set(kinds) & {given.upper() for given in network.config.kinds}):
