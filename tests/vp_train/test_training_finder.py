@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from tests.vp_train.lesion_heads import head_and_anatomy, whole_head
 from tests.vp_train.test_parcels import BROAD, LABELS, write_subject
@@ -119,16 +120,22 @@ def test_a_lesion_is_offered_where_enough_images_found_it_alone(
     assert set(scores["bright"].by_contrast) == {"CT", "FLAIR"} and scores["bright"].images == 8
 
 
-def test_a_threshold_spares_images_that_show_no_lesion(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    lesion, healthy = np.zeros((1, 5000), np.float32), np.zeros((1, 5000), np.float32)
-    lesion[0, :2000], healthy[0, :600] = 0.42, 0.32
-    shown = [("FLAIR", lesion, lesion > 0)] * 9 + [("FLAIR", healthy, healthy > 1)] * 3
-    for given, threshold in ((shown, 0.35), (shown[:9], 0.1), (shown[9:], 0.5)):
+def test_a_threshold_is_the_best_for_images_that_show_the_lesion_each_counting_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def shown(size: int, inside: float, beside: float) -> tuple[str, NDArray[np.float32], NDArray[np.bool_]]:
+        probability, wanted = np.zeros((1, 90_000), np.float32), np.zeros((1, 90_000), bool)
+        probability[0, :size], probability[0, size : 3 * size], wanted[0, :size] = inside, beside, True
+        return "FLAIR", probability, wanted
+
+    small, large = shown(600, 0.42, 0.32), shown(30_000, 0.92, 0.82)
+    nothing = ("FLAIR", small[1], np.zeros_like(small[2]))
+    for given, threshold in (([*[small] * 9, large], 0.35), ([*[large] * 9, small], 0.85), ([nothing], 0.5)):
         monkeypatch.setattr(evaluation, "_found", lambda *_, given=given: iter(given))
         images = [kept(tmp_path, 0, True)] * len(given)
         thresholds, shows = choose(LesionNetwork(SMALL), torch.zeros(1, 32), ("lesion",), images, 0.001)
         assert thresholds == {"lesion": threshold}
-        assert shows == {"lesion": ("FLAIR",) if len(given) >= 9 else ()}
+        assert shows == {"lesion": ("FLAIR",) if len(given) > 1 else ()}
 
 
 def test_what_is_kept_comes_back_whole_and_in_parts(tmp_path: Path) -> None:

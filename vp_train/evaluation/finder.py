@@ -23,8 +23,6 @@ LEAST_IMAGES = 8
 """A sequence type that fewer images of the first set are of is not offered."""
 SHOWN_FROM = 0.4
 """A lesion is looked for in a sequence type where its mean Dice, less its standard error, is at least this."""
-SPARED = 0.15
-"""What it counts beside the mean Dice, where a threshold is chosen, that nothing is found in images without lesions."""
 UNSEEN = 0.5
 """Threshold of a lesion that no image shows."""
 Shows = dict[str, tuple[str, ...]]
@@ -38,10 +36,8 @@ def choose(
     images: Sequence[KeptDepartures],
     voxel_ml: float,
 ) -> tuple[dict[str, float], Shows]:
-    """The best thresholds, and the sequence types in which a lesion is surely found with them, best first: a handful of
-    images tells good from bad luck no better than the error of their mean says.
-
-    Images that show a lesion count by their mean Dice, those that show none by how many of them are spared.
+    """Thresholds with the largest mean Dice of images that show a lesion, and the sequence types in which it is surely
+    found with them, best first: a handful of images tells good from bad luck no better than their standard error says.
 
     Args:
         phi: (t, d) conditions of `names`, which are the targets of `images`.
@@ -61,11 +57,8 @@ def choose(
     sizes = np.stack(volumes) * voxel_ml
     for index, name in enumerate(names):
         dice = 2 * shared[:, index] / np.maximum(total[:, index], 1)
-        large, none = sizes[:, index] >= SMALLEST_ML, sizes[:, index] == 0
-        spared = total[none, index] * voxel_ml < SMALLEST_ML
-        best = CANDIDATES.index(UNSEEN)
-        if large.any():
-            best = int((dice[large].mean(axis=0) + SPARED * (spared.mean(axis=0) if none.any() else 0)).argmax())
+        large = sizes[:, index] >= SMALLEST_ML
+        best = int(dice[large].mean(axis=0).argmax()) if large.any() else CANDIDATES.index(UNSEEN)
         thresholds[name] = CANDIDATES[best]
         sure = {}
         for kind in sorted(set(kinds) & {given.upper() for given in network.config.kinds}):
