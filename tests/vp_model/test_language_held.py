@@ -721,3 +721,32 @@ def test_a_percentile_is_one_that_the_prompt_names() -> None:
     assert named.agrees(line.format(90), before)
     assert named.mended(line.format(75), before) == (line.format(90),)
     assert held("upper quartile of the brainstem on t1").agrees(line.format(75), before)
+
+
+@pytest.mark.requirement("Diffusion and enhancement are measured on the images that show them")
+def test_diffusion_and_enhancement_are_measured_on_their_own_images() -> None:
+    kinds = ("T1", "T1+C", "DWI", "ADC", "DWI")
+    volumes = [InputVolume(f"v{n}", kind, "2024-03-01", 0) for n, kind in enumerate(kinds, 1)]
+    marked = ", ".join(f"{volume.name}<MOD>" for volume in volumes)
+    diffusion = ['task("diffusion restriction")', f'roi = segment("white matter lesion", {marked})']
+    enhancement = ['task("enhancement")', *diffusion[1:]]
+    known = frozenset({"white matter lesion"})
+    prompts = ("does the white matter lesion restrict diffusion", "does the white matter lesion enhance")
+    for before, written, meant in (
+        (diffusion, "bright = mean_intensity(around, v1) * 1.05", "bright = mean_intensity(around, v3) * 1.05"),
+        (diffusion, "dark = mean_intensity(around, v3)", "dark = mean_intensity(around, v4)"),
+        (diffusion, "two = mean_intensity(roi, v4)", "two = mean_intensity(roi, v4)"),
+        (
+            enhancement,
+            "after = ratio(mean_intensity(roi, v1), mean_intensity(around, v2))",
+            "after = ratio(mean_intensity(roi, v2), mean_intensity(around, v2))",
+        ),
+        (enhancement, "one = mean_intensity(roi, v1)", "one = mean_intensity(roi, v1)"),
+    ):
+        held = Held(prompts[int(before is enhancement)], volumes, known)
+        assert held.agrees(written, before) == (written == meant)
+        if written != meant:
+            assert held.mended(written, before) == (meant,)
+    assert Held(prompts[0], volumes, known).impossible("dark = mean_intensity(around, v1)", diffusion) == ""
+    without = [diffusion[0], 'roi = segment("white matter lesion", v1<MOD>, v3<MOD>)']
+    assert Held(prompts[0], volumes, known).impossible("dark = mean_intensity(around, v1)", without) == "missing image"

@@ -14,6 +14,7 @@ import torch
 
 from tests.vp_model.test_vision_lesions import finder
 from tests.vp_train.lesion_heads import whole_head
+from vp_model.vision.finding import shown_in
 from vp_model.vision.sight import Sight
 from vp_train.datasets.labels import load_labels
 from vp_train.experiments.characterisation.cases import lesion_context
@@ -81,15 +82,18 @@ def test_every_answer_is_asked_for_as_often_as_wanted_of_studies_in_which_lesion
 
 
 def test_who_is_told_the_lesion_finds_it_where_it_is() -> None:
-    study = render_study(plans(4)[0])
+    study = render_study(next(plan for plan in plans(12) if "FLAIR" in {v.kind for v in plan.scene.volumes}))
     volumes = volumes_of(study)
     one = finder()
     named = MappingProxyType({volume.name: volume for volume in volumes})
     sight = told(Sight(one.vision, named, {}, one.cache, lesions=one), study)
     assert sight.lesions is not None
     found = sight.lesions.find("lesion", volumes, torch.zeros(1, len(volumes), 32))
+    shown = shown_in(one.shows["lesion"], [(volume.session, volume.kind) for volume in volumes])
+    assert shown
     for index, mask in enumerate(found):
-        assert torch.equal(mask > 0, study.lesion_target(index, study.scene.lesions) >= 0.5)
+        truth = study.lesion_target(index, study.scene.lesions) >= 0.5
+        assert torch.equal(mask > 0, truth if index in shown else torch.zeros_like(truth))
     assert any(bool(mask.any()) for mask in found)
 
 

@@ -9,18 +9,23 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from vp_model.language.asked import segmented_in
-from vp_model.language.needs import HOUNSFIELD, NEED_IMAGES, of_same_kind, of_session
+from vp_model.language.needs import HOUNSFIELD, of_same_kind, of_session
 from vp_model.language.reading import asked_for, words_of
 from vp_model.language.saved import LOOKED_AT
 from vp_model.outcome import InputVolume
 
-READ_FROM = re.compile(r"(?P<call>\bmean_intensity\((?:[^()]|\([^()]*(?:\([^()]*\))?\))*, )(?P<volume>v\d+)(?=\))")
 INTENSITY_OF = re.compile(
     r"(?P<call>\b(?:mean|sd|median|min|max)_intensity\((?:[^()]|\([^()]*(?:\([^()]*\))?\))*, )(?P<volume>v\d+)(?=\))"
 )
 OF_ONE_IMAGE = frozenset({'task("intensity analysis")', 'task("intensity comparison")', 'task("signal intensity")'})
 """Tasks that read intensities of one image."""
-ENHANCEMENT, INTENSITY_CHANGE = 'task("enhancement")', 'task("intensity change")'
+MEASURED_ON = {
+    'task("enhancement")': {"before": "T1", "after": "T1+C"},
+    'task("diffusion restriction")': {"bright": "DWI", "one": "DWI", "dark": "ADC", "two": "ADC"},
+}
+"""Task → variable → sequence type of the image that it is measured on."""
+PAIR = {'task("intensity change")': ("before", "after")}
+"""Task → variables that are measured on two images of one sequence type."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +52,13 @@ class ImagesRead:
     def right(self, statement: str, before: Sequence[str]) -> bool:
         """Whether a line reads the image that its task needs."""
         image = self._needed(statement, before)
-        return image == "" or all(found["volume"] == image for found in READ_FROM.finditer(statement))
+        return image == "" or all(found["volume"] == image for found in INTENSITY_OF.finditer(statement))
 
     def mended(self, line: str, before: Sequence[str]) -> list[str]:
         """A line that reads another image than it must, put right."""
         found, statement = [], line.strip()
         if not self.right(statement, before) and (image := self._needed(statement, before)):
-            found.append(READ_FROM.sub(rf"\g<call>{image}", line))
+            found.append(INTENSITY_OF.sub(rf"\g<call>{image}", line))
         if not self.of_named_kind(statement, before) and self.meant:
             found.append(INTENSITY_OF.sub(rf"\g<call>{self.meant}", line))
         return found
@@ -65,19 +70,20 @@ class ImagesRead:
 
     def _needed(self, statement: str, before: Sequence[str]) -> str | None:
         """The image that a line must read: enhancement is measured from an image without contrast agent to one with it,
-        change of intensity between images of one sequence type. Empty where any will do, None where there is none.
+        diffusion on DWI and ADC, change of intensity between images of one sequence type. Empty where any will do, None
+        where there is none.
         """
-        first, later = statement.startswith("before = "), statement.startswith("after = ")
-        if not before or not (first or later) or READ_FROM.search(statement) is None:
+        if not before or INTENSITY_OF.search(statement) is None:
             return ""
+        variable = statement.partition(" = ")[0]
         looked_at = {name for line in before if segmented_in([line]) for name in LOOKED_AT.findall(line)}
         volumes = [volume for volume in self.volumes if volume.name in looked_at]
-        if before[0] == ENHANCEMENT:
-            wanted = NEED_IMAGES["enhancement"][later]
+        wanted = MEASURED_ON.get(before[0], {}).get(variable)
+        if wanted is not None:
             return next((volume.name for volume in of_session(volumes, -1) if volume.kind == wanted), None)
-        if before[0] == INTENSITY_CHANGE:
-            pair = of_same_kind(of_session(volumes, 0), of_session(volumes, -1))
-            return None if pair is None else pair[later].name
+        if variable in (pair := PAIR.get(before[0], ())):
+            images = of_same_kind(of_session(volumes, 0), of_session(volumes, -1))
+            return None if images is None else images[pair.index(variable)].name
         return ""
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from vp_model.agent import Agent
-from vp_model.vision.finding import LesionFinder
+from vp_model.vision.finding import LesionFinder, shown_in
 from vp_model.vision.sight import Sight
 from vp_model.volume import Volume
 from vp_train.datasets.labels import load_labels
@@ -74,8 +74,12 @@ class KnownLesion(LesionFinder):
     found: Mapping[str, torch.Tensor] | None = None
 
     def find(self, name: str, volumes: Sequence[Volume], phi: torch.Tensor) -> list[torch.Tensor]:
+        """In the images in which it is looked for, as without being told."""
         known = self.found or {}
-        return [known[volume.name] for volume in volumes]
+        shown = shown_in(self.shows[name], [(volume.session, volume.kind) for volume in volumes])
+        return [
+            known[volume.name] if index in shown else torch.zeros(volume.shape) for index, volume in enumerate(volumes)
+        ]
 
 
 def run(
