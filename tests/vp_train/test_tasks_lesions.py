@@ -20,7 +20,7 @@ from vp_model.program.environment import ProgramEnvironment, initial_known, regi
 from vp_model.program.inspection import inspect_program
 from vp_model.program.results import build_outcome
 from vp_train.tasks.context import Context, make_context
-from vp_train.tasks.described import DESCRIBED_TASKS, described_example
+from vp_train.tasks.described import DESCRIBED_TASKS, described_example, signal_from_encoding
 from vp_train.tasks.descriptions import describe, metadata
 from vp_train.tasks.scene import Lesion, Scene
 
@@ -187,3 +187,12 @@ def test_a_scene_without_lesions_has_no_described_task() -> None:
     assert described_example(CONTEXT, Scene(VOLUMES), random.Random(1)) is None
     assert len(DESCRIBED_TASKS) == 8
     assert isinstance(CONTEXT, Context)
+
+
+def test_the_signal_is_not_asked_for_in_an_image_that_has_no_spoken_name() -> None:
+    shown = Lesion("infarct", signal={"STIR": "hyperintense", "T1": "hypointense"})
+    stir, plain = InputVolume("v1", "STIR", "2024-01-05", 0), InputVolume("v2", "T1", "2024-01-05", 0)
+    assert signal_from_encoding(CONTEXT, Scene((stir,), (shown,)), random.Random(1)) is None
+    for seed in range(8):
+        example = signal_from_encoding(CONTEXT, Scene((stir, plain), (shown,)), random.Random(seed))
+        assert example is not None and "encode(v2<MOD>)" in example.program

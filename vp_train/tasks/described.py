@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from vp_train.tasks.context import Asked, Context
+from vp_train.tasks.context import SPOKEN, Asked, Context
 from vp_train.tasks.descriptions import CT_WORDS, component_words, describe
 from vp_train.tasks.parts import parts_compared
 from vp_train.tasks.scene import Example, Lesion, Scene, lines, matching
@@ -55,12 +55,12 @@ def one_component(context: Context, scene: Scene, chance: random.Random) -> Exam
 
 
 def signal_from_encoding(context: Context, scene: Scene, chance: random.Random) -> Example | None:
-    kinds = [volume.kind for volume in scene.of_session(-1)]
-    lesions = [lesion for lesion in _latest(scene) if set(lesion.signal) & set(kinds)]
+    kinds = {volume.kind for volume in scene.of_session(-1)} & {*SPOKEN}
+    lesions = [lesion for lesion in _latest(scene) if kinds & {*lesion.signal}]
     lesion = chance.choice(lesions) if lesions else None
     if lesion is None:
         return None
-    kind = chance.choice(sorted(set(lesion.signal) & set(kinds)))
+    kind = chance.choice(sorted(kinds & {*lesion.signal}))
     word = lesion.signal[kind]
     answer = CT_WORDS[word] if kind == "CT" else word
     volumes = [volume.name for volume in matching(scene.of_session(-1), kind)[:1]]
