@@ -194,7 +194,7 @@ EXAMPLES = {
     "print": "print(size)",
     "refuse": 'refuse("not understood")',
     "located_in": "x = located_in(roi, other, roi)",
-    "lobe_of": "answer(lobe_of(roi), roi)",
+    "lobe_of": "x = lobe_of(roi)",
     "territory_of": "x = territory_of(roi)",
     "signal_against": "x = signal_against(roi, other, v1)",
 }

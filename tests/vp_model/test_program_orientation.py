@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from tests.vp_model.test_program_grammar import example_line
-from tests.vp_model.test_program_references import IMAGE, SHAPE, TARGETS, VOLUMES, A, B, C
+from tests.vp_model.test_program_references import IMAGE, LANDMARKS, SHAPE, TARGETS, VOLUMES, A, B, C
 from vp_model.imaging.conform import reorient
 from vp_model.imaging.intensity import Image
+from vp_model.imaging.landmarks import Landmarks
 from vp_model.program.environment import ProgramEnvironment
 from vp_model.program.operations import OPERATIONS
 from vp_model.program.types import Type
@@ -51,6 +52,7 @@ class Masks:
     """The masks of the references, with their axes turned as the image's are."""
 
     def __init__(self, world: NDArray[np.float64], turn: str) -> None:
+        self.world, self.turn = world, turn
         self.found = {
             name: reorient(Image(mask.astype(np.float32), world), turn).voxels
             for name, mask in {"brainstem": A | C, "left hippocampus": B}.items()
@@ -63,6 +65,14 @@ class Masks:
 
     def encode(self, volumes: Sequence[str], modulations: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.zeros((len(volumes), 8), np.float32)
+
+    def landmarks(self, volume: str, regions: Sequence[str]) -> Landmarks:
+        names = tuple(name for name in LANDMARKS if name in regions)
+        labels = np.zeros(SHAPE, np.float32)
+        for number, name in enumerate(names, start=1):
+            labels[tuple(LANDMARKS[name].T)] = number
+        turned = reorient(Image(labels, self.world), self.turn)
+        return Landmarks(names, turned.voxels.astype(np.uint8), turned.world)
 
 
 def answer(name: str, world: NDArray[np.float64], turn: str) -> object:
