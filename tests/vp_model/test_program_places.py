@@ -13,6 +13,7 @@ from vp_model.ontology import load_ontology
 from vp_model.ontology.places import WHITE_MATTER, load_places
 from vp_model.outcome import InputVolume
 from vp_model.program.environment import ProgramEnvironment
+from vp_model.program.places import SCHEMATIC
 
 LOBES: Mapping[str, Box] = {
     "left cerebral white matter": ((-9, -10, -4), (-3, 9, 10)),
@@ -75,6 +76,17 @@ def test_territories_are_told_by_gyri() -> None:
     for lesion, artery in ((((-8, 3, 0), (-5, 7, 4)), "middle"), (((-8, -7, 0), (-5, -3, 4)), "anterior")):
         answer, error = said(lesion, "territory_of(roi)", landmarks=landmarks)
         assert (answer, error) == (f"{artery} cerebral artery territory", "")
+
+
+@pytest.mark.requirement("What is uncertain about a result is said with it")
+def test_a_territory_is_said_to_be_schematic_and_a_lobe_is_not() -> None:
+    images = make_images()
+    for code, warned in (("territory_of(roi)", [SCHEMATIC]), ("lobe_of(roi)", [])):
+        vision = BoxVision(images, {**LOBES, LESION: ((-8, 3, 0), (-5, 7, 4))})
+        environment = ProgramEnvironment(VOLUMES, images, vision, TARGETS)
+        program = f'task("location")\nroi = segment("{LESION}", v1<MOD>)\nanswer({code}, roi)\n'
+        assert environment.step(program, np.zeros((1, 32), np.float32)).error == ""
+        assert environment.findings.warnings == warned
 
 
 def test_nothing_is_said_of_a_lesion_that_was_not_found_or_a_head_that_cannot_be_made_out() -> None:

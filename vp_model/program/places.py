@@ -27,6 +27,7 @@ MOSTLY = 0.5
 BYTES = 64
 """For a voxel of a grid, or a point, while places are looked for."""
 UNKNOWN = "the anatomy around it was not found"
+SCHEMATIC = "Arterial territories follow a schematic map of gyri and nuclei: their borders vary between people."
 
 
 def lobe_of(state: State, roi: Roi) -> str:
@@ -34,6 +35,7 @@ def lobe_of(state: State, roi: Roi) -> str:
 
 
 def territory_of(state: State, roi: Roi) -> str:
+    state.findings.warnings.append(SCHEMATIC)
     return _place_of(state, roi, "territory", sided=False, noun=" territory")
 
 
