@@ -96,7 +96,7 @@ def finder(
     """Learns to find lesions in what the tissues that m finds do not explain, in an hour on a CPU."""
     import torch
 
-    from vp_train.training.finder import FinderRecipe
+    from vp_train.training.finder_recipe import FinderRecipe
     from vp_train.training.finder_run import train_finder
     from vp_train.training.run import find_recipe
 

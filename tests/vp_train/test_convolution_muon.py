@@ -53,3 +53,19 @@ def test_steps_lower_a_loss() -> None:
         optimiser.step(5e-3)
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.1 * losses[0]
+
+
+def test_the_order_in_memory_changes_nothing() -> None:
+    found = []
+    for order in (torch.contiguous_format, torch.channels_last_3d):
+        torch.manual_seed(4)
+        network, image = Two().to(memory_format=order), torch.randn(1, 2, 6, 6, 6)  # type: ignore[call-overload]
+        other = nn.Parameter(torch.ones(3))
+        optimiser = ConvolutionMuon(network, decay=0.01, others=[other])
+        for _ in range(3):
+            (network(image).square().mean() + other.square().sum()).backward()
+            optimiser.step(5e-3)
+        assert bool((other < 1).all())
+        found.append(network.state_dict())
+    for name, value in found[0].items():  # orthogonal steps are computed in half precision
+        torch.testing.assert_close(found[1][name], value, atol=2e-4, rtol=0.02)

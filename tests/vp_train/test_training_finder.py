@@ -27,7 +27,9 @@ from vp_train.evaluation.pathology import PathologyScore
 from vp_train.synthesis.chance import Chance
 from vp_train.training.condition import ConditionTable, save_conditions
 from vp_train.training.examples import lesions_from
-from vp_train.training.finder import FinderRecipe, draw_block, finder_loss, learn_finder
+from vp_train.training.finder import finder_loss, learn_finder
+from vp_train.training.finder_blocks import blocks_from, draw_block, draw_blocks
+from vp_train.training.finder_recipe import FinderRecipe
 from vp_train.training.finder_run import train_finder, write_finder
 from vp_train.training.kept_departures import KeptDepartures, draw_departures, finder_targets, keep, open_kept
 
@@ -84,7 +86,7 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not(tmp_path: Path, mo
     with monkeypatch.context() as patched:
         taken = iter(range(4))
         patched.setattr(
-            "vp_train.training.finder.draw_block",
+            "vp_train.training.finder_blocks.draw_block",
             lambda *arguments: draw_block(*arguments) if next(taken, None) is not None else fail(),
         )
         with pytest.raises(Stopped):
@@ -173,21 +175,58 @@ def seen(shares: torch.Tensor, anything: float, named: float) -> Seen:
 
 
 def test_the_loss_is_least_for_the_truth_and_knows_when_there_is_nothing() -> None:
-    shares = torch.zeros(2, 8, 8, 8)
-    shares[0, 2:5, 2:5, 2:5] = 1.0
-    right, dice = finder_loss(seen(shares, 1.0, 1.0), shares, RECIPE, 1.0)
-    missed, none = finder_loss(seen(0 * shares, 1.0, 1.0), shares, RECIPE, 1.0)
-    assert float(right) == pytest.approx(0.0, abs=1e-3) and dice == pytest.approx(1.0, abs=1e-3)
-    assert float(missed) > 1.0 and none < 0.1
-    empty, mean = finder_loss(seen(0 * shares, 1.0, 1.0), 0 * shares, RECIPE, 1.0)
-    assert float(empty) == pytest.approx(0.0, abs=1e-3) and math.isnan(mean)
+    shares = torch.zeros(1, 2, 8, 8, 8)
+    shares[0, 0, 2:5, 2:5, 2:5] = 1.0
+    right, dice = finder_loss(seen(shares[0], 1.0, 1.0), shares, RECIPE, 1.0)
+    missed, none = finder_loss(seen(0 * shares[0], 1.0, 1.0), shares, RECIPE, 1.0)
+    assert float(right) == pytest.approx(0.0, abs=1e-3) and float(dice) == pytest.approx(1.0, abs=1e-3)
+    assert float(missed) > 1.0 and float(none) < 0.1
+    empty, mean = finder_loss(seen(0 * shares[0], 1.0, 1.0), 0 * shares, RECIPE, 1.0)
+    assert float(empty) == pytest.approx(0.0, abs=1e-3) and math.isnan(float(mean))
 
 
 def test_a_lesion_under_another_name_costs_though_it_is_found() -> None:
-    shares = torch.zeros(2, 8, 8, 8)
-    shares[0, 2:5, 2:5, 2:5] = 1.0
-    misnamed, dice = finder_loss(seen(shares, 1.0, -1.0), shares, RECIPE, 1.0)
-    assert float(misnamed) > 5.0 and dice == pytest.approx(1.0, abs=1e-3)
+    shares = torch.zeros(1, 2, 8, 8, 8)
+    shares[0, 0, 2:5, 2:5, 2:5] = 1.0
+    misnamed, dice = finder_loss(seen(shares[0], 1.0, -1.0), shares, RECIPE, 1.0)
+    assert float(misnamed) > 5.0 and float(dice) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_the_loss_of_several_blocks_is_the_mean_of_theirs() -> None:
+    generator = torch.Generator().manual_seed(2)
+    shares = torch.zeros(3, 2, 8, 8, 8)
+    shares[0, 0, 2:5, 2:5, 2:5], shares[1, 1, 4:7, 1:6, 2:5] = 1.0, 0.8  # and the third holds nothing
+    logits = Seen(torch.randn(3, 1, 8, 8, 8, generator=generator), torch.randn(3, 2, 8, 8, 8, generator=generator))
+    together, dice = finder_loss(logits, shares, RECIPE, 0.5)
+    each = [
+        finder_loss(Seen(logits.any[row][None], logits.named[row][None]), shares[row][None], RECIPE, 0.5)
+        for row in range(3)
+    ]
+    torch.testing.assert_close(together, torch.stack([loss for loss, _ in each]).mean())
+    torch.testing.assert_close(dice, torch.cat([one for _, one in each]), equal_nan=True)
+
+
+def test_several_blocks_of_a_step_are_those_that_would_be_drawn_one_by_one(tmp_path: Path) -> None:
+    images, config = several(tmp_path, 0), LesionConfig()
+    many = replace(RECIPE, batch=3, steps=2)
+    (first, second) = blocks_from(images, config, many, 0, torch.device("cpu"))
+    alone = [draw_blocks(images, config, RECIPE, number) for number in range(6)]
+    assert torch.equal(torch.cat([first.features, second.features]), torch.cat([one.features for one in alone]))
+    assert torch.equal(torch.cat([first.shares, second.shares]), torch.cat([one.shares for one in alone]))
+    assert torch.equal(first.kinds, config.kind_of("FLAIR").expand(3, -1))
+
+
+def test_a_training_of_some_minutes_ends_with_them_and_may_begin_from_other_weights(tmp_path: Path) -> None:
+    phi, images, said = torch.randn(2, 32), several(tmp_path, 0, 2), list[str]()
+    before = LesionNetwork(SMALL)
+    short = replace(RECIPE, minutes=1e-9)
+    found = learn_finder(SMALL, phi, images, short, tmp_path / "state.pt", said.append, begin=before)
+    assert not said
+    for name, value in before.state_dict().items():
+        assert torch.equal(found.state_dict()[name], value), name
+    assert [RECIPE.spent(step, 1e9) for step in (0, 75, 150)] == [0.0, 0.5, 1.0]
+    timed = replace(RECIPE, minutes=2.0)
+    assert [timed.fall(timed.spent(9, seconds)) for seconds in (0.0, 60.0, 120.0, 180.0)] == [1.0, 0.5, 0.0, 0.0]
 
 
 def test_departures_of_synthetic_heads_are_kept_around_the_brain_and_drawn_once(tmp_path: Path) -> None:

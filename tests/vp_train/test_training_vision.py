@@ -70,22 +70,30 @@ def same(first: Learner, second: Learner) -> bool:
     )
 
 
-def test_resumed_training_ends_at_the_weights_of_uninterrupted_training(tmp_path: Path) -> None:
-    straight = load_learner(RECIPE, tmp_path / "none")
-    steps(straight, 6)
-    broken = load_learner(RECIPE, tmp_path)
-    steps(broken, 3)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_resumed_training_ends_at_the_weights_of_uninterrupted_training(tmp_path: Path, optimizer: str) -> None:
+    recipe = replace(RECIPE, optimizer=optimizer)
+    straight = load_learner(recipe, tmp_path / "none")
+    steps(straight, 6, recipe)
+    broken = load_learner(recipe, tmp_path)
+    steps(broken, 3, recipe)
     save_learner(broken, tmp_path)
-    resumed = load_learner(RECIPE, tmp_path)
-    steps(resumed, 3)
+    resumed = load_learner(recipe, tmp_path)
+    steps(resumed, 3, recipe)
     assert resumed.step == 6
     assert same(straight, resumed)
     assert not same(straight, broken)
 
 
-def test_training_reduces_the_loss_on_a_head(tmp_path: Path) -> None:
-    learner = load_learner(RECIPE, tmp_path)
-    recipe = replace(RECIPE, several=0.0, steps=60, warmup=5, rate=0.01)
+def test_a_recipe_names_an_optimizer_that_there_is() -> None:
+    with pytest.raises(ValueError, match="no optimizer 'sgd': adamw and muon"):
+        replace(RECIPE, optimizer="sgd")
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_training_reduces_the_loss_on_a_head(tmp_path: Path, optimizer: str) -> None:
+    recipe = replace(RECIPE, several=0.0, steps=60, warmup=5, rate=0.01, optimizer=optimizer)
+    learner = load_learner(recipe, tmp_path)
     steps(learner, 48, recipe)
     dice = [value for _, value in learner.recent]
     assert sum(dice[-12:]) > 1.25 * sum(dice[:12])

@@ -19,7 +19,8 @@ from vp_train.evaluation.pathology import PathologyScore
 from vp_train.synthesis.lesions.anatomy import load_anatomies
 from vp_train.training.condition import read_table, save_conditions
 from vp_train.training.examples import LesionSource, lesions_from
-from vp_train.training.finder import FinderRecipe, learn_finder
+from vp_train.training.finder import learn_finder
+from vp_train.training.finder_recipe import FinderRecipe
 from vp_train.training.kept_departures import KeptDepartures, draw_departures, finder_targets
 from vp_train.training.recipe import Recipe, Scale
 

@@ -11,6 +11,8 @@ from typing import Any
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.parcels import load_parcels
 
+OPTIMIZERS = "adamw", "muon"
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -54,6 +56,7 @@ class Recipe:
             steps of its linear rise.
         by_time: the rate falls with the minutes that a run is given instead of its steps, for a machine whose speed is
             not known; stopped and resumed, such a run is another one.
+        optimizer: `adamw`, or `muon`: convolutions change by orthogonal steps (`convolution_muon.py`).
         averaging: decay of the moving average of the weights, which is what is exported.
         thick: share of images with one thick axis; `several`: share of steps with two or three images of one head (at
             the coarsest scale, unless `several_anywhere`); `corrupted`: share of these with one image that shows
@@ -102,6 +105,7 @@ class Recipe:
     by_time: bool = False
     balanced: float = 0.0
     balanced_share: float = 0.1
+    optimizer: str = "adamw"
 
     @property
     def pathologies(self) -> tuple[str, ...]:
@@ -115,6 +119,8 @@ class Recipe:
         return (*load_labels().targets, *regions, *self.pathologies)
 
     def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"There is no optimizer {self.optimizer!r}: {' and '.join(OPTIMIZERS)}.")
         if self.balanced and not (self.lesions and self.voxelwise):
             raise ValueError("balanced weighs pathologies beside voxelwise: a recipe needs both lesions and voxelwise.")
 

@@ -32,6 +32,7 @@ from vp_train.datasets.parcels import load_parcels
 from vp_train.synthesis.chance import Chance
 from vp_train.synthesis.scene import Image
 from vp_train.training.condition import ConditionTable, read_vectors, save_conditions
+from vp_train.training.convolution_muon import ConvolutionMuon
 from vp_train.training.drawing import Drawing
 from vp_train.training.examples import SEED_STRIDE, Example, LesionSource, draw_example
 from vp_train.training.graphs import StepGraphs
@@ -40,9 +41,11 @@ from vp_train.training.recipe import Recipe
 
 NEW_SPREAD = 0.7
 """Deviation of the conditions of new regions about that of white matter lesions."""
+ADAMW_BETAS = 0.9, 0.999
 STATE = "state.pt"
 STOP = "stop"
 TABLE_FILE = "condition_table.safetensors"
+Optimizer = torch.optim.Optimizer | ConvolutionMuon
 
 
 @dataclass(eq=False)
@@ -51,7 +54,7 @@ class Learner:
 
     network: VisionNetwork
     table: ConditionTable
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     average: dict[str, torch.Tensor]
     step: int = 0
     seconds: float = 0.0
@@ -77,15 +80,23 @@ def new_learner(recipe: Recipe, device: torch.device | str = "cpu") -> Learner:
     network = VisionNetwork(config).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     network = network.to(device)
     table = ConditionTable(recipe.targets, config.condition_size).to(device)
-    optimizer = torch.optim.AdamW(
-        [*network.parameters(), *table.parameters()],
-        lr=recipe.rate,
-        weight_decay=recipe.weight_decay,
-        fused=torch.device(device).type == "cuda",
-    )
-    learner = Learner(network, table, optimizer, {})
+    learner = Learner(network, table, _optimizer(network, table, recipe), {})
     learner.average = {name: value.detach().clone() for name, value in learner.parameters().items()}
     return learner
+
+
+def _optimizer(
+    network: VisionNetwork, table: ConditionTable, recipe: Recipe
+) -> torch.optim.Optimizer | ConvolutionMuon:
+    if recipe.optimizer == "muon":
+        return ConvolutionMuon(network, recipe.weight_decay, others=table.parameters(), betas=ADAMW_BETAS)
+    return torch.optim.AdamW(
+        [*network.parameters(), *table.parameters()],
+        lr=recipe.rate,
+        betas=ADAMW_BETAS,
+        weight_decay=recipe.weight_decay,
+        fused=table.vectors.device.type == "cuda",
+    )
 
 
 def begin_from(learner: Learner, folder: Path) -> None:
@@ -144,8 +155,6 @@ def train_step(
     """
     example = example or draw_example(subjects, recipe, learner.step, lesions)
     images, device = example.images, learner.device
-    for group in learner.optimizer.param_groups:
-        group["lr"] = recipe.rate_at(learner.step, learner.spent)
     learner.table.requires_grad_(recipe.table_learns or (bool(recipe.pathologies) and not recipe.fixed))
     rows = [learner.table.names.index(name) for name in example.names]
     phi = learner.table(len(images))[rows]
@@ -153,7 +162,8 @@ def train_step(
         chance = Chance.seeded(recipe.seed * SEED_STRIDE - 1 - learner.step)
         phi = phi + (chance.normal(*phi.shape) * recipe.condition_noise).to(device)
     weights = torch.tensor([recipe.weight_of(name) for name in example.names]).to(device)
-    learner.optimizer.zero_grad(set_to_none=True)
+    for parameter in learner.parameters().values():
+        parameter.grad = None
     mean = _passed(learner.network, images, phi, weights, recipe, graphs)
     parameters = learner.parameters()
     norm = torch.nn.utils.clip_grad_norm_(list(parameters.values()), recipe.clip)
@@ -198,7 +208,13 @@ def _change(learner: Learner, recipe: Recipe) -> None:
     if not recipe.table_learns:
         known = len(learner.table.names) - (0 if recipe.fixed else len(recipe.pathologies))
     kept = learner.table.vectors[:known].detach().clone()
-    learner.optimizer.step()
+    rate = recipe.rate_at(learner.step, learner.spent)
+    if isinstance(learner.optimizer, ConvolutionMuon):
+        learner.optimizer.step(rate)
+    else:
+        for group in learner.optimizer.param_groups:
+            group["lr"] = rate
+        learner.optimizer.step()
     with torch.no_grad():
         learner.table.vectors[:known] = kept
 
@@ -209,7 +225,9 @@ def save_learner(learner: Learner, folder: Path) -> None:
     state = {
         "network": learner.network.state_dict(),
         "table": learner.table.state_dict(),
-        "optimizer": learner.optimizer.state_dict(),
+        "optimizer": learner.optimizer.state()
+        if isinstance(learner.optimizer, ConvolutionMuon)
+        else learner.optimizer.state_dict(),
         "average": learner.average,
         "step": learner.step,
         "seconds": learner.seconds,
@@ -226,7 +244,9 @@ def load_learner(recipe: Recipe, folder: Path, device: torch.device | str = "cpu
     state = torch.load(folder / STATE, weights_only=True, map_location=device)
     learner.network.load_state_dict(state["network"])
     learner.table.load_state_dict(state["table"])
-    if state["optimizer"] is not None:
+    if isinstance(learner.optimizer, ConvolutionMuon):
+        learner.optimizer.take(state["optimizer"])
+    elif state["optimizer"] is not None:
         learner.optimizer.load_state_dict(state["optimizer"])
     learner.average = state["average"]
     learner.step, learner.seconds = state["step"], state["seconds"]
