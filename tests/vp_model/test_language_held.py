@@ -101,6 +101,13 @@ def test_a_program_ends_only_when_it_has_come_to_all_that_is_asked_for() -> None
     assert held("known white matter lesions: volume of the left hippocampus").may_end(lines)
 
 
+def test_a_program_that_says_where_a_lesion_lies_need_not_find_the_places_that_are_named() -> None:
+    rules = held("does the white matter lesion sit in the thalamus or the brainstem")
+    lines = ['roi = segment("white matter lesion", v1<MOD>)', "show(roi)"]
+    assert not rules.may_end(lines)
+    assert rules.may_end([*lines, "answer(lobe_of(roi), roi)"])
+
+
 def test_a_structure_without_a_side_is_segmented_on_both() -> None:
     rules = held("volume of the thalamus")
     line = 'roi = segment("left thalamus", v1<MOD>)'

@@ -77,6 +77,7 @@ MOST_DROPPED = 5
 SAID_TWICE = re.compile(r"\b(left|right)\s*\(\s*(?:left|right|l|r)\s*\)", re.IGNORECASE)
 IN_BRACKETS = re.compile(r"\(\s*(left|right|l|r|lt|rt)\s*\)", re.IGNORECASE)
 SEGMENTED = re.compile(r'^(?P<name>\w+) = segment\("(?P<region>[^"]+)"')
+PLACES = "lobe_of(", "territory_of("
 NUMBERED_NAME = re.compile(r"^roi_(?P<number>\d+)(?:_|$)")
 
 Reading = tuple["Asked", ...]
@@ -259,6 +260,11 @@ def segmented_in(lines: Sequence[str]) -> list[tuple[str, str]]:
     """Name and region of each line that segments."""
     found = (SEGMENTED.match(line.strip()) for line in lines)
     return [(match["name"], match["region"]) for match in found if match is not None]
+
+
+def says_where(lines: Sequence[str]) -> bool:
+    """Whether a program says in which lobe or territory something lies."""
+    return any(call in line for line in lines for call in PLACES)
 
 
 def fits(reading: Reading, segmented: Sequence[tuple[str, str]]) -> bool:

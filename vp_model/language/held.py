@@ -18,6 +18,7 @@ from vp_model.language.asked import (
     fits,
     readings_of,
     regions_of,
+    says_where,
     segmented_in,
     wholly,
 )
@@ -132,13 +133,13 @@ class Held:
         )
 
     def may_end(self, lines: Sequence[str]) -> bool:
-        """Whether a program may end: it has come to the last structure that the prompt names, and to the last volume
-        of which it saves an image.
+        """Whether a program may end: it has come to the last structure that the prompt names (but for places where a
+        lesion may lie), and to the last volume of which it saves an image.
         """
         segmented = segmented_in(lines)
         if unsaved_volumes(lines):
             return False
-        if not segmented or not self._complete:
+        if not segmented or not self._complete or says_where(lines):
             return True
         regions = {region for _, region in segmented}
         fitting = [reading for reading in self._readings if fits(reading, segmented)] or self._readings
