@@ -90,12 +90,29 @@ def finder(
     recipe: Annotated[str, typer.Option(help="How lesions are drawn.")] = "finder",
     images: Annotated[int, typer.Option(help="Synthetic images that are learned from.")] = 600,
     steps: int = 9000,
+    minutes: Annotated[
+        float | None, typer.Option(help="Of learning; the rate falls with them instead of with the steps.")
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Blocks of a step.")] = 1,
+    edge: Annotated[int, typer.Option(help="Of a block, in voxels.")] = 40,
+    rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 3e-3,
     judged: Annotated[int, typer.Option(help="Images of held-out heads that choose, and that judge.")] = 60,
+    further: Annotated[
+        str | None, typer.Option(help="Recipe of as many images again that choose and judge, of kinds that are rare.")
+    ] = None,
+    begin: Annotated[
+        Path | None, typer.Option("--from", help="Checkpoint folder whose network of lesions a new run begins with.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="That learns: cpu, cuda or auto.")] = "cpu",
+    workers: Annotated[int, typer.Option(help="Processes that draw images; 0: this one.")] = 0,
     threads: int | None = None,
 ) -> None:
-    """Learns to find lesions in what the tissues that m finds do not explain, in an hour on a CPU."""
+    """Learns to find lesions in what the tissues that m finds do not explain: an hour on a CPU, minutes on a GPU."""
+    import sys
+
     import torch
 
+    from vp_model.vision.device import find_device
     from vp_train.training.finder_recipe import FinderRecipe
     from vp_train.training.finder_run import train_finder
     from vp_train.training.run import find_recipe
@@ -103,8 +120,11 @@ def finder(
     if threads is not None:
         torch.set_num_threads(threads)
     say = partial(print, flush=True)
-    chosen = FinderRecipe(images=images, steps=steps)
-    train_finder(find_recipe(recipe), data, checkpoint, table, kept, chosen, judged, say)
+    steps = steps if minutes is None else sys.maxsize
+    chosen = FinderRecipe(images, edge, batch, steps, rate, minutes)
+    rare = None if further is None else find_recipe(further)
+    at = find_device(device)
+    train_finder(find_recipe(recipe), data, checkpoint, table, kept, chosen, judged, say, rare, at, workers, begin)
 
 
 @app.command()

@@ -7,6 +7,7 @@ import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,11 +27,12 @@ from vp_train.evaluation.finder import choose, judge
 from vp_train.evaluation.pathology import PathologyScore
 from vp_train.synthesis.chance import Chance
 from vp_train.training.condition import ConditionTable, save_conditions
+from vp_train.training.departures_drawing import DeparturesSource
 from vp_train.training.examples import lesions_from
 from vp_train.training.finder import finder_loss, learn_finder
 from vp_train.training.finder_blocks import blocks_from, draw_block, draw_blocks
 from vp_train.training.finder_recipe import FinderRecipe
-from vp_train.training.finder_run import train_finder, write_finder
+from vp_train.training.finder_run import open_finder, train_finder, write_finder
 from vp_train.training.kept_departures import KeptDepartures, draw_departures, finder_targets, keep, open_kept
 
 TINY = VisionConfig(
@@ -239,7 +241,7 @@ def test_departures_of_synthetic_heads_are_kept_around_the_brain_and_drawn_once(
     said: list[str] = []
 
     def drawn() -> list[KeptDepartures]:
-        return draw_departures(network, conditions, [subject], BROAD, 20, source, tmp_path, said.append)
+        return draw_departures(network, conditions, [subject], BROAD, range(20), source, tmp_path, said.append)
 
     found = drawn()
     assert found and said == ["20 of 20 images"]
@@ -285,21 +287,50 @@ def test_what_is_found_well_enough_is_offered_as_experimental_and_the_card_names
     assert card["hemorrhage"]["shows"] == ["CT"] and card["edema"]["shows"] == []
 
 
-def test_a_run_learns_from_heads_that_it_is_not_judged_on_and_writes_the_checkpoint(tmp_path: Path) -> None:
-    data, folder = tmp_path / "data", checkpoint(tmp_path / "weights")
+@pytest.fixture
+def heads(tmp_path: Path) -> Path:
+    """Label maps of two heads, of which one is held out by its name."""
+    data = tmp_path / "data"
     data.mkdir()
     write_subject(data, whole_head())
-    shutil.copyfile(
-        data / "synthseg_01_seg.nii.gz", data / "synthseg_19_seg.nii.gz"
-    )  # of which name heads are held out
-    recipe = replace(BROAD, regions=0)
+    shutil.copyfile(data / "synthseg_01_seg.nii.gz", data / "synthseg_19_seg.nii.gz")
+    return data
+
+
+def test_a_run_learns_from_heads_that_it_is_not_judged_on_and_writes_the_checkpoint(
+    tmp_path: Path, heads: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, cache, recipe = checkpoint(tmp_path / "weights"), tmp_path / "cache", replace(BROAD, regions=0)
     names = list(dict.fromkeys([*(item.region for item in open_checkpoint(folder).structures), *recipe.targets]))
-    save_conditions(ConditionTable(names, 32), tmp_path / "table.safetensors")
+    table = tmp_path / "table.safetensors"
+    save_conditions(ConditionTable(names, 32), table)
     finder = replace(RECIPE, images=2, steps=3, edge=8)
-    train_finder(recipe, data, folder, tmp_path / "table.safetensors", tmp_path / "cache", finder, 2, lambda _: None)
+    judged: list[int] = []
+
+    def counted(*arguments: Any) -> dict[str, PathologyScore]:
+        judged.append(len(arguments[3]))
+        return judge(*arguments)
+
+    monkeypatch.setattr("vp_train.training.finder_run.judge", counted)
+    train_finder(recipe, heads, folder, table, cache, finder, 2, lambda _: None)
+    train_finder(recipe, heads, folder, table, cache, finder, 2, lambda _: None, further=recipe)
+    assert judged == [2, 4]
     assert (folder / "lesions.safetensors").is_file()
-    open_checkpoint(folder)
+    opened = open_checkpoint(folder)
+    assert opened.lesions is None  # three steps find nothing
+    with pytest.raises(ValueError, match="finds no lesions that a training could begin with"):
+        train_finder(recipe, heads, folder, table, cache, finder, 2, lambda _: None, begin=folder)
+    begin = open_finder(BUNDLED)
+    assert begin.config == LesionConfig()
     with pytest.raises(ValueError, match="draws no lesions"):
-        train_finder(
-            replace(recipe, lesions=None), data, folder, tmp_path / "table.safetensors", tmp_path, finder, 2, print
-        )
+        train_finder(replace(recipe, lesions=None), heads, folder, table, tmp_path, finder, 2, print)
+
+
+def test_several_processes_draw_what_one_would(tmp_path: Path, heads: Path) -> None:
+    folder, recipe = checkpoint(tmp_path / "weights"), replace(BROAD, regions=0)
+    alone = DeparturesSource(folder, heads, tmp_path / "alone", recipe).draw(3, lambda _: None)
+    together = DeparturesSource(folder, heads, tmp_path / "together", recipe).draw(3, lambda _: None, workers=2)
+    assert [image.path.name for image in together] == [image.path.name for image in alone]
+    assert alone
+    for one, other in zip(alone, together, strict=True):
+        assert torch.equal(one.features(), other.features()) and torch.equal(one.shares(), other.shares())

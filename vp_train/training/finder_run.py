@@ -7,26 +7,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import torch
+
 from vp_model.checkpoint import CONDITIONS_FILE, CONFIG_FILE, open_checkpoint
 from vp_model.vision.config import config_from_dict
-from vp_model.vision.lesions import LesionConfig, LesionNetwork, save_lesions
-from vp_model.vision.mirrored import load_conditions
-from vp_model.vision.weights import load_vision
-from vp_train.datasets.maps import Subject, load_subjects, split
+from vp_model.vision.lesions import LesionConfig, LesionNetwork, lesion_config, load_lesions, save_lesions
 from vp_train.evaluation.card import CARD, OFFERED_FROM, merge_config
 from vp_train.evaluation.finder import choose, judge
 from vp_train.evaluation.pathology import PathologyScore
-from vp_train.synthesis.lesions.anatomy import load_anatomies
 from vp_train.training.condition import read_table, save_conditions
-from vp_train.training.examples import LesionSource, lesions_from
+from vp_train.training.departures_drawing import DeparturesSource
 from vp_train.training.finder import learn_finder
 from vp_train.training.finder_recipe import FinderRecipe
-from vp_train.training.kept_departures import KeptDepartures, draw_departures, finder_targets
-from vp_train.training.recipe import Recipe, Scale
+from vp_train.training.kept_departures import KeptDepartures, finder_targets
+from vp_train.training.recipe import Recipe
 
-FOLDER, STATE = "departures", "finder_state.pt"
+STATE = "finder_state.pt"
 HELD_OUT_SEEDS = 5_001, 5_002
 """Of the images that choose and of those that judge."""
+FURTHER_SEEDS = 5_003, 5_004
+"""Of further ones, likewise."""
 
 
 def train_finder(
@@ -38,6 +38,10 @@ def train_finder(
     finder: FinderRecipe,
     judged: int = 60,
     say: Callable[[str], None] = print,
+    further: Recipe | None = None,
+    device: torch.device | str = "cpu",
+    workers: int = 0,
+    begin: Path | None = None,
 ) -> None:
     """Learn lesions on top of a checkpoint's m, judge them on held-out heads, and write both to the checkpoint.
 
@@ -49,37 +53,48 @@ def train_finder(
         kept: folder for what was read of the label maps, and for the departures that were drawn: a run that was stopped
             goes on from there.
         judged: images of held-out heads that choose thresholds, and as many that judge.
+        further: how as many images again are drawn, to choose and to judge, of kinds that are rare in the others.
+        device: that learns; `workers`: processes that draw beside this one.
+        begin: checkpoint whose network a new training begins with.
 
     Raises:
         ValueError: the recipe draws no lesions.
     """
-    drawing = recipe.lesions
-    if drawing is None:
-        raise ValueError("This recipe draws no lesions.")
-    opened = open_checkpoint(checkpoint)
-    network = load_vision(config_from_dict(opened.vision), checkpoint)
-    conditions, known = load_conditions(checkpoint / CONDITIONS_FILE), read_table(table)
-    spacing = network.config.working_spacing_mm or 2.0
-    recipe = replace(recipe, mix=(Scale(spacing, None, 1.0),), part_mm=None)
-
-    def keep(subjects: list[Subject], seed: int, count: int) -> list[KeptDepartures]:
-        found = load_anatomies(data, subjects, kept)
-        anatomies = {subject.name: anatomy for subject, anatomy in zip(subjects, found, strict=True)}
-        source: LesionSource = lesions_from(anatomies, drawing)
-        drawn = replace(recipe, seed=seed)
-        return draw_departures(network, conditions, subjects, drawn, count, source, kept / FOLDER, say)
-
-    learning, held_out = split(load_subjects(data, kept))
+    known = read_table(table)
     names = finder_targets(recipe)
     phi = known(1).detach()[[known.names.index(name) for name in names], 0]
-    state = kept / STATE
-    lesions = learn_finder(LesionConfig(), phi, keep(learning, recipe.seed, finder.images), finder, state, say)
-    first, second = (keep(held_out, seed, judged) for seed in HELD_OUT_SEEDS)
+    learning = DeparturesSource(checkpoint, data, kept, recipe).draw(finder.images, say, workers)
+    before = None if begin is None else open_finder(begin)
+    config = LesionConfig() if before is None else before.config
+    lesions = learn_finder(config, phi, learning, finder, kept / STATE, say, device, before)
+
+    def held_out(seed: int, drawn: Recipe) -> list[KeptDepartures]:
+        source = DeparturesSource(checkpoint, data, kept, replace(drawn, seed=seed), held_out=True)
+        return source.draw(judged, say, workers)
+
+    first, second = (held_out(seed, recipe) for seed in HELD_OUT_SEEDS)
+    if further is not None:
+        first, second = (
+            [*given, *held_out(seed, further)] for given, seed in zip((first, second), FURTHER_SEEDS, strict=True)
+        )
+    spacing = config_from_dict(open_checkpoint(checkpoint).vision).working_spacing_mm or 2.0
     voxel_ml = spacing**3 / 1000
     thresholds, shows = choose(lesions, phi, names, first, voxel_ml)
     scores = judge(lesions, phi, names, second, voxel_ml, thresholds, shows)
     write_finder(checkpoint, lesions, scores, shows)
     save_conditions(known, checkpoint / CONDITIONS_FILE)
+
+
+def open_finder(checkpoint: Path) -> LesionNetwork:
+    """The network that finds lesions of a checkpoint.
+
+    Raises:
+        ValueError: it has none.
+    """
+    found = open_checkpoint(checkpoint).lesions
+    if found is None:
+        raise ValueError(f"The checkpoint in {checkpoint} finds no lesions that a training could begin with.")
+    return load_lesions(lesion_config(found.network), checkpoint)
 
 
 def write_finder(

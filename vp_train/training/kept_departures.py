@@ -100,7 +100,7 @@ def draw_departures(
     conditions: Mapping[str, torch.Tensor],
     subjects: Sequence[Subject],
     recipe: Recipe,
-    count: int,
+    numbers: Sequence[int],
     lesions: LesionSource,
     folder: Path,
     say: Callable[[str], None] = print,
@@ -110,6 +110,7 @@ def draw_departures(
 
     Args:
         conditions: region → φ (d,) of m's anatomy.
+        numbers: of the images, each of which depends on the recipe and its number alone.
     """
     single = replace(recipe, several=0.0, regions=0)
     pathologies = [name for name, structure in load_ontology().structures.items() if structure.kind == "pathology"]
@@ -118,7 +119,7 @@ def draw_departures(
     phi = torch.stack([conditions[region] for region in regions])[:, None]
     rows = [single.targets.index(name) for name in finder_targets(recipe)]
     kept = []
-    for number in range(count):
+    for done, number in enumerate(numbers, start=1):
         path = folder / f"{recipe.seed}_{number:05d}.safetensors"
         if not path.is_file():
             (image,) = draw_example(subjects, single, number, lesions).images
@@ -130,6 +131,6 @@ def draw_departures(
             box = (slice(None), *place)
             keep(path, features[box], image.targets[rows][box], image.kind)
         kept.append(open_kept(path))
-        if number % 20 == 19:
-            say(f"{number + 1} of {count} images")
+        if done % 20 == 0:
+            say(f"{done} of {len(numbers)} images")
     return kept
