@@ -149,10 +149,10 @@ def test_pathologies_are_experimental_with_their_threshold_or_not_offered_where_
         "edema": PathologyScore(0.5, 0.12, 9, {"T2": 0.12}, 3.0),
         "infarct": PathologyScore(0.5, None, 0, {}, 0.0),
     }
-    names = ("brainstem", *found)
+    names = ("brainstem", "white matter lesion", *found, "hemorrhage")  # of which the last was not judged
     entries = structure_entries(names, [Score("real", {"brainstem": 0.7})], 0.5, {}, found)
-    assert [entry["name"] for entry in entries] == ["brainstem", "neoplasm"]
-    assert entries[1]["experimental"] is True and entries[1]["threshold"] == 0.35 and entries[1]["dice"] is None
+    assert [entry["name"] for entry in entries] == ["brainstem", "white matter lesion", "neoplasm"]
+    assert entries[2]["experimental"] is True and entries[2]["threshold"] == 0.35 and entries[2]["dice"] is None
 
 
 def test_pathologies_are_judged_on_lesions_of_their_own_kinds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from vp_model.ontology import load_ontology
 from vp_model.vision.mirrored import other_side
 from vp_model.vision.network import VisionNetwork
 from vp_train.evaluation.anatomy import Score
@@ -20,9 +21,9 @@ from vp_train.evaluation.synthetic import SyntheticScores
 
 EXPERIMENTAL_BELOW = 0.6
 """A structure whose Dice on the first real scan is lower is called experimental in the results."""
-
-
 CARD = "vision_card.json"
+REAL_LESION = "white matter lesion"
+"""The one pathology that real images judge."""
 OFFERED_FROM = 0.3
 """A pathology whose Dice on synthetic images is lower is not offered."""
 REGION_OFFERED_FROM = 0.5
@@ -40,21 +41,23 @@ def structure_entries(
     """An entry for each target: name, side (`left`, `right` or none), Dice on the first scan, experimental or not.
 
     A target that no scan could judge has no Dice and is experimental. Pathologies that synthetic images alone could
-    judge are experimental, or left out where they were not learned; so are regions, which one scan judges at most, and
-    which are left out on both sides where either was not: who asks for a gyrus means both.
+    judge are experimental, or left out where they were not learned or not judged; so are regions, which one scan judges
+    at most, and which are left out on both sides where either was not: who asks for a gyrus means both.
     """
     entries = []
+    others = {name for name, item in load_ontology().structures.items() if item.kind == "pathology"} - {REAL_LESION}
     found = {name for name, score in regions.items() if (score.dice or 0.0) >= REGION_OFFERED_FROM}
     thresholds = {**thresholds, **{name: score.threshold for name, score in pathologies.items()}}
     for target in names:
-        if target in pathologies and (pathologies[target].dice or 0.0) < OFFERED_FROM:
+        judged = pathologies.get(target)
+        if target in others and (judged is None or (judged.dice or 0.0) < OFFERED_FROM):
             continue
         if target in regions and not {target, other_side(target)} & set(regions) <= found:
             continue
         side, _, rest = target.partition(" ")
         sided = side in ("left", "right")
         value = next((score.dice[target] for score in scores if target in score.dice), None)
-        if target == "white matter lesion":
+        if target == REAL_LESION:
             value = lesion
         if target in regions:
             value = regions[target].real
