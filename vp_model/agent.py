@@ -25,6 +25,7 @@ from vp_model.language.decoding import DecodingError, Writer, WrittenStep, make_
 from vp_model.language.grounding import ungrounded
 from vp_model.language.held import Held
 from vp_model.language.model import LanguageModel
+from vp_model.language.shown import Shows, names_in, unseen
 from vp_model.language.state import feedback_text, initial_text
 from vp_model.language.tokens import load_tokenizer
 from vp_model.language.wanted import wanted_regions
@@ -39,7 +40,7 @@ from vp_model.program.refusals import MISSING_IMAGE, NOT_UNDERSTOOD, refusal
 from vp_model.program.results import build_outcome
 from vp_model.vision.config import config_from_dict
 from vp_model.vision.device import find_device
-from vp_model.vision.finding import LesionFinder, shown_in
+from vp_model.vision.finding import LesionFinder
 from vp_model.vision.inference import FeatureCache, Precision
 from vp_model.vision.lesions import LesionNetwork, lesion_config, load_lesions
 from vp_model.vision.mirrored import MirroredViews, load_conditions
@@ -144,7 +145,7 @@ class Agent:
         """
         known = initial_known(volumes, self._targets)
         try:
-            code = self.write(prompt, volumes, Held(prompt, volumes, self._names_in(volumes))).code
+            code = self.write(prompt, volumes, Held(prompt, volumes, self._names_in(prompt, volumes))).code
             inspection = inspect_program(code, known, self._targets)
         except (DecodingError, ProgramError) as error:
             return Plan("refused", refusal(NOT_UNDERSTOOD, volumes, self._names, str(error), prompt), "", (), "")
@@ -161,7 +162,7 @@ class Agent:
         Raises:
             DecodingError: α came to no end.
         """
-        names = self._names_in(volumes)
+        names = self._names_in(prompt, volumes)
         writer = self._writer()
         writer.read(initial_text(prompt, volumes, names))
         return writer.write(initial_known(volumes, self._targets), wanted_regions(prompt, names), held)
@@ -230,7 +231,7 @@ class Agent:
             self._targets,
             experimental=[(item.name, item.side) for item in self.checkpoint.structures if item.experimental],
         )
-        names = self._names_in(inputs)
+        names = self._names_in(prompt, inputs)
         writer = self._writer()
         state = initial_text(prompt, inputs, names)
         wanted, held = wanted_regions(prompt, names), Held(prompt, inputs, names)
@@ -276,35 +277,19 @@ class Agent:
             return refusal(inspection.refusal, volumes, self._names, prompt=prompt)
         if not inspection.task and not task:
             return refusal(NOT_UNDERSTOOD, volumes, self._names, prompt=prompt)
-        unseen = self._unseen(inspection, volumes)
-        if unseen:
-            return refusal(MISSING_IMAGE, volumes, self._names, unseen, prompt)
-        names = self._names_in(volumes)
+        hidden = unseen(inspection, volumes, self._shows)
+        if hidden:
+            return refusal(MISSING_IMAGE, volumes, self._names, hidden, prompt)
+        names = self._names_in(prompt, volumes)
         problem = ungrounded(prompt, inspection.structures, load_ontology(), names, inspection.shown)
         return f"{problem} {can_find(self._names, prompt)}" if problem else ""
 
-    def _names_in(self, volumes: Sequence[InputVolume]) -> frozenset[str]:
-        """Structures that can be asked for in these images. Where none shows lesions of all kinds, "lesion" means those
-        that can be found, as in weights that know no others.
-        """
-        shows = {} if self.checkpoint.lesions is None else self.checkpoint.lesions.shows
-        images = [(volume.session, volume.kind) for volume in volumes]
-        names = frozenset(self._names)
-        for name, kinds in shows.items():
-            without = names - {name}
-            if not shown_in(kinds, images) and load_ontology().meant(name, name, without) is not None:
-                names = without
-        return names
+    def _names_in(self, prompt: str, volumes: Sequence[InputVolume]) -> frozenset[str]:
+        return names_in(prompt, volumes, self._names, self._shows)
 
-    def _unseen(self, inspection: Inspection, volumes: Sequence[InputVolume]) -> str:
-        """Which lesion that is asked for no image of a session shows; an empty text where all may be seen."""
-        known = self.checkpoint.lesions
-        images = [(volume.session, volume.kind) for volume in volumes if volume.name in inspection.volumes]
-        for name, _ in inspection.structures:
-            kinds = known.shows.get(name) if known is not None else None
-            if kinds and images and not shown_in(kinds, images):
-                return f"{name} is looked for in images of these kinds alone: {', '.join(kinds)}"
-        return ""
+    @property
+    def _shows(self) -> Shows:
+        return {} if self.checkpoint.lesions is None else self.checkpoint.lesions.shows
 
 
 def _lesions(checkpoint: Checkpoint) -> LesionNetwork | None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.vp_model.test_vision_refinement import REGIONS, tiny
-from vp_model.agent import Agent
+from vp_model.agent import Agent, Plan
 from vp_model.checkpoint import BUNDLED, CheckpointError, open_checkpoint
 from vp_model.geometry import Placed
 from vp_model.outcome import InputVolume
@@ -239,13 +239,18 @@ def test_a_lesion_is_refused_where_no_image_shows_it_and_the_reason_names_those_
 
 def test_where_no_image_shows_all_lesions_those_of_white_matter_are_meant(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    others = [item for item in config["structures"] if item["name"] not in ("lesion", "hemorrhage")]
-    described(
-        folder,
-        structures=[*others, {"name": "lesion", "side": None, "dice": None, "experimental": True}],
-        lesions={"network": CONFIG.as_dict(), "shows": {"lesion": ["FLAIR"]}},
-    )
+    shows = {"lesion": ["FLAIR"], "neoplasm": ["T2"], "hemorrhage": ["CT"]}
+    others = [item for item in config["structures"] if item["name"] not in shows]
+    found = [{"name": name, "side": None, "dice": None, "experimental": True} for name in shows]
+    described(folder, structures=[*others, *found], lesions={"network": CONFIG.as_dict(), "shows": shows})
     agent = Agent.load(folder)
+
+    def planned(prompt: str, kind: str) -> Plan:
+        return agent.plan(prompt, [InputVolume("v1", kind, "2024-03-01", 0)])
+
     for kind, meant in (("T1", "white matter lesion"), ("FLAIR", "lesion")):
-        plan = agent.plan("segment the lesions", [InputVolume("v1", kind, "2024-03-01", 0)])
+        plan = planned("segment the lesions", kind)
         assert plan.status == "answered" and f'segment("{meant}"' in plan.program
+    tumor = planned("segment the tumor", "T1")
+    assert tumor.status == "refused" and "neoplasm is looked for in images of these kinds alone: T2" in tumor.reason
+    assert planned("segment the tumor", "T2").status == "answered"
