@@ -164,6 +164,15 @@ def test_an_image_is_looked_at_once_for_all_lesions(monkeypatch: pytest.MonkeyPa
     assert 0 < float(first.max()) <= 1.0 and not torch.allclose(first, second)
 
 
+def test_on_ct_bone_is_no_lesion(monkeypatch: pytest.MonkeyPatch) -> None:
+    everywhere(monkeypatch)
+    head, image = volume("CT"), volume("FLAIR")
+    of_ct, of_flair = (finder((one.kind,)).find("lesion", [one], torch.randn(1, 1, 32))[0] for one in (head, image))
+    dense = head.features[0] > 100
+    assert not bool(of_ct[dense].any()) and bool(of_ct[~dense].any())
+    assert bool(of_flair[dense].any())
+
+
 def test_where_m_finds_no_head_there_is_no_lesion() -> None:
     blank = Volume(torch.zeros(1, 12, 12, 12), np.eye(4), kind="FLAIR")
     assert not bool(finder().find("lesion", [blank], torch.randn(1, 1, 32))[0].any())
