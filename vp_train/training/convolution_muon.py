@@ -69,11 +69,11 @@ class ConvolutionMuon:
         for weight in self._turned:
             weight.grad = None
 
-    def state(self) -> list[dict[str, object]]:
+    def state_dict(self) -> list[dict[str, object]]:
         return [optimiser.state_dict() for optimiser in self._all]
 
-    def take(self, states: Sequence[dict[str, object]]) -> None:
-        """Goes on from what `state` gave."""
+    def load_state_dict(self, states: Sequence[dict[str, object]]) -> None:
+        """Goes on from what `state_dict` gave."""
         for optimiser, state in zip(self._all, states, strict=True):
             optimiser.load_state_dict(state)
 

@@ -55,7 +55,7 @@ def learn_finder(
     if state.is_file():
         saved = torch.load(state, weights_only=True, map_location=at)
         network.load_state_dict(saved["network"])
-        optimiser.take(saved["optimiser"])
+        optimiser.load_state_dict(saved["optimiser"])
         average.take(saved["average"], saved["step"])
         first = saved["step"]
         say(f"on from step {first}")
@@ -79,7 +79,7 @@ def learn_finder(
         if step % SAVED_EVERY == SAVED_EVERY - 1:
             saved = {"network": network.state_dict(), "average": average.weights, "step": step + 1}
             unfinished = state.with_suffix(".unfinished")
-            torch.save({**saved, "optimiser": optimiser.state()}, unfinished)
+            torch.save({**saved, "optimiser": optimiser.state_dict()}, unfinished)
             unfinished.rename(state)
     network.load_state_dict(average.weights)
     return network.cpu().eval()

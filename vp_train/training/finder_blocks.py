@@ -13,10 +13,10 @@ from torch.nn import functional
 from vp_model.vision.departure import PRIORS
 from vp_model.vision.lesions import LesionConfig
 from vp_train.synthesis.chance import Chance
+from vp_train.training.examples import SEED_STRIDE
 from vp_train.training.finder_recipe import FinderRecipe
 from vp_train.training.kept_departures import KeptDepartures
 
-SEED_STRIDE = 1_000_003
 READERS, AHEAD = 6, 12
 """Threads that read for a GPU, and steps that are read before they are needed."""
 

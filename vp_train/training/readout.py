@@ -18,7 +18,7 @@ from vp_train.datasets.maps import Subject
 from vp_train.datasets.parcels import load_parcels
 from vp_train.synthesis.chance import Chance
 from vp_train.training.condition import ConditionTable
-from vp_train.training.examples import LesionSource, draw_example
+from vp_train.training.examples import SEED_STRIDE, LesionSource, draw_example
 from vp_train.training.recipe import Recipe
 
 ANYWHERE = 0.25
@@ -131,7 +131,7 @@ def learn_readout(
     average = [parameter.detach().clone() for parameter in parameters]
     recent: list[float] = []
     for step in range(readout.steps):
-        chance = Chance.seeded(readout.seed * 1_000_003 + step)
+        chance = Chance.seeded(readout.seed * SEED_STRIDE + step)
         voxels = kept[chance.integer(len(kept))].some(readout.at_once, chance)
         logits = part.of_voxels(voxels.features.float(), phi)
         loss, dice = sampled_loss(logits, voxels.shares.float() / 255, voxels.weights, readout.voxelwise, importance)

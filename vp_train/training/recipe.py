@@ -10,8 +10,9 @@ from typing import Any
 
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.parcels import load_parcels
+from vp_train.language.optimisation import ADAMW, MUON
 
-OPTIMIZERS = "adamw", "muon"
+OPTIMIZERS = ADAMW, MUON
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Recipe:
     by_time: bool = False
     balanced: float = 0.0
     balanced_share: float = 0.1
-    optimizer: str = "adamw"
+    optimizer: str = ADAMW
 
     @property
     def pathologies(self) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from vp_model.vision.weights import save_vision
 from vp_train.datasets.labels import load_labels
 from vp_train.datasets.maps import Subject
 from vp_train.datasets.parcels import load_parcels
+from vp_train.language.optimisation import MUON
 from vp_train.synthesis.chance import Chance
 from vp_train.synthesis.scene import Image
 from vp_train.training.condition import ConditionTable, read_vectors, save_conditions
@@ -88,7 +89,7 @@ def new_learner(recipe: Recipe, device: torch.device | str = "cpu") -> Learner:
 def _optimizer(
     network: VisionNetwork, table: ConditionTable, recipe: Recipe
 ) -> torch.optim.Optimizer | ConvolutionMuon:
-    if recipe.optimizer == "muon":
+    if recipe.optimizer == MUON:
         return ConvolutionMuon(network, recipe.weight_decay, others=table.parameters(), betas=ADAMW_BETAS)
     return torch.optim.AdamW(
         [*network.parameters(), *table.parameters()],
@@ -225,9 +226,7 @@ def save_learner(learner: Learner, folder: Path) -> None:
     state = {
         "network": learner.network.state_dict(),
         "table": learner.table.state_dict(),
-        "optimizer": learner.optimizer.state()
-        if isinstance(learner.optimizer, ConvolutionMuon)
-        else learner.optimizer.state_dict(),
+        "optimizer": learner.optimizer.state_dict(),
         "average": learner.average,
         "step": learner.step,
         "seconds": learner.seconds,
@@ -244,9 +243,7 @@ def load_learner(recipe: Recipe, folder: Path, device: torch.device | str = "cpu
     state = torch.load(folder / STATE, weights_only=True, map_location=device)
     learner.network.load_state_dict(state["network"])
     learner.table.load_state_dict(state["table"])
-    if isinstance(learner.optimizer, ConvolutionMuon):
-        learner.optimizer.take(state["optimizer"])
-    elif state["optimizer"] is not None:
+    if state["optimizer"] is not None:
         learner.optimizer.load_state_dict(state["optimizer"])
     learner.average = state["average"]
     learner.step, learner.seconds = state["step"], state["seconds"]
