@@ -281,7 +281,7 @@ class Agent:
         if hidden:
             return refusal(MISSING_IMAGE, volumes, self._names, hidden, prompt)
         names = self._names_in(prompt, volumes)
-        problem = ungrounded(prompt, inspection.structures, load_ontology(), names, inspection.shown)
+        problem = ungrounded(prompt, inspection.structures, load_ontology(), names, inspection.shown, inspection.lobes)
         return f"{problem} {can_find(self._names, prompt)}" if problem else ""
 
     def _names_in(self, prompt: str, volumes: Sequence[InputVolume]) -> frozenset[str]:

@@ -161,6 +161,36 @@ def test_what_cannot_be_found_or_selected_is_refused_beside_what_can(prompt: str
     assert said in (ungrounded(prompt, structures, ONTOLOGY, KNOWN) or "")  # type: ignore[arg-type]
 
 
+@pytest.mark.requirement("Lesions can be selected by side, lobe, size and signal")
+@pytest.mark.parametrize(
+    ("prompt", "lobe"),
+    [
+        ("how many white matter lesions are in the brainstem", "brainstem"),
+        ("volume of the left frontal white matter lesions", "frontal lobe"),
+        ("segment the white matter lesions within the right temporal lobe", "temporal lobe"),
+        ("infratentorial white matter lesions", "infratentorial region"),
+    ],
+)
+def test_lesions_of_a_lobe_need_a_program_that_chooses_by_it(prompt: str, lobe: str) -> None:
+    lesion = [("white matter lesion", "")]
+    known = (*KNOWN, "frontal lobe", "temporal lobe")
+    assert ungrounded(prompt, lesion, ONTOLOGY, known, lobes=(lobe,)) is None  # type: ignore[arg-type]
+    for other in ((), ("parietal lobe",)):
+        said = ungrounded(prompt, lesion, ONTOLOGY, known, lobes=other)  # type: ignore[arg-type]
+        assert said is not None and lobe in said
+
+
+def test_a_program_that_says_where_lesions_lie_may_be_asked_with_any_place() -> None:
+    targets = region_targets(ONTOLOGY, ["white matter lesion"])
+    code = 'task("location")\nroi = segment("white matter lesion", v1<MOD>)\nanswer(lobe_of(roi), roi)\n'
+    lobes = inspect_program(code, initial_known(VOLUMES, targets), targets).lobes
+    assert {"frontal lobe", "brainstem", "middle cerebral artery territory"} <= lobes
+    prompt = "is the white matter lesion in the mca territory or in the pca territory"
+    assert ungrounded(prompt, [("white matter lesion", "")], ONTOLOGY, KNOWN, lobes=lobes) is None
+    chosen = code.replace("answer(lobe_of(roi), roi)", 'show(in_lobe(roi, "left frontal lobe"))')
+    assert inspect_program(chosen, initial_known(VOLUMES, targets), targets).lobes == {"frontal lobe"}
+
+
 @pytest.mark.parametrize(
     "prompt",
     [

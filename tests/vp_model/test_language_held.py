@@ -102,10 +102,44 @@ def test_a_program_ends_only_when_it_has_come_to_all_that_is_asked_for() -> None
 
 
 def test_a_program_that_says_where_a_lesion_lies_need_not_find_the_places_that_are_named() -> None:
-    rules = held("does the white matter lesion sit in the thalamus or the brainstem")
     lines = ['roi = segment("white matter lesion", v1<MOD>)', "show(roi)"]
-    assert not rules.may_end(lines)
+    rules = held("does the white matter lesion sit in the thalamus or the brainstem")
     assert rules.may_end([*lines, "answer(lobe_of(roi), roi)"])
+    beside = held("volume of the white matter lesion and the thalamus")
+    assert not beside.may_end(lines) and beside.may_end([*lines, "answer(lobe_of(roi), roi)"])
+
+
+@pytest.mark.requirement("Lesions can be selected by side, lobe, size and signal")
+@pytest.mark.parametrize(
+    ("prompt", "meant", "others"),
+    [
+        ("volume of lesions in the left frontal lobe", ["left frontal lobe"], ["frontal lobe", "left parietal lobe"]),
+        ("right temporal white matter lesions", ["right temporal lobe"], ["left temporal lobe", "temporal lobe"]),
+        ("lesions in the occipital lobe", ["occipital lobe"], ["left occipital lobe", "frontal lobe"]),
+        ("infratentorial lesions on the left", ["infratentorial region"], ["brainstem", "supratentorial region"]),
+        ("lesions of the brainstem", ["brainstem"], ["cerebellum"]),
+    ],
+)
+def test_lesions_are_chosen_by_the_lobe_that_the_prompt_names(prompt: str, meant: list[str], others: list[str]) -> None:
+    known = KNOWN | {"frontal lobe", "parietal lobe", "temporal lobe", "occipital lobe", "cerebellum"}
+    rules = Held(prompt, TWO_VISITS, known)
+    before = ['task("volume analysis")', 'roi_all = segment("white matter lesion", v1<MOD>, v3<MOD>)']
+    assert rules.agrees(before[1], before[:1])
+    for lobe in (*meant, *others):
+        line = f'roi = in_lobe(roi_all, "{lobe}")'
+        assert rules.agrees(line, before) is (lobe in meant), lobe
+        if lobe in others:
+            assert rules.mended(line, before) == tuple(f'roi = in_lobe(roi_all, "{other}")' for other in meant)
+
+
+def test_lesions_are_chosen_by_the_signal_that_the_prompt_names() -> None:
+    before = ['task("segmentation")', 'roi_all = segment("white matter lesion", v1<MOD>)']
+    line = 'roi = with_signal(roi_all, around, "hyperintense", v1)'
+    for word, other in (("hyperintense", "hypointense"), ("hypointense", "hyperintense")):
+        rules = held(f"segment the {word} lesions")
+        right = line.replace("hyperintense", word)
+        assert rules.agrees(before[1], before[:1]) and rules.agrees(right, before)
+        assert rules.mended(line.replace("hyperintense", other), before) == (right,)
 
 
 def test_a_structure_without_a_side_is_segmented_on_both() -> None:

@@ -196,6 +196,8 @@ EXAMPLES = {
     "located_in": "x = located_in(roi, other, roi)",
     "lobe_of": "x = lobe_of(roi)",
     "territory_of": "x = territory_of(roi)",
+    "in_lobe": 'x = in_lobe(roi, "left frontal lobe")',
+    "with_signal": 'x = with_signal(roi, other, "hyperintense", v1)',
     "signal_against": "x = signal_against(roi, other, v1)",
 }
 """A line that calls each operation whose arguments are not plain from their types."""

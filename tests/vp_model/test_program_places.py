@@ -89,6 +89,58 @@ def test_a_territory_is_said_to_be_schematic_and_a_lobe_is_not() -> None:
         assert environment.findings.warnings == warned
 
 
+def chosen(lobe: str, lesion: Box, names: str = "v1<MOD>", landmarks: Mapping[str, Box] = LOBES) -> tuple[float, str]:
+    """(share in % of a lesion that lies in a lobe, error)."""
+    environment = ProgramEnvironment(
+        VOLUMES, make_images(), BoxVision(make_images(), {**landmarks, LESION: lesion}), TARGETS
+    )
+    program = (
+        f'task("relative volume analysis")\nroi = segment("{LESION}", {names})\npart = in_lobe(roi, "{lobe}")\n'
+        "for when in visits(roi):\n"
+        '    report("percent of region", percent_of(volume(at(part, when)), volume(at(roi, when))))\n'
+    )
+    result = environment.step(program, np.zeros((program.count("<MOD>"), 32), np.float32))
+    shares = [reported.quantity.value for reported in environment.findings.reported]
+    assert len(set(shares)) < 2
+    return (shares[0] if shares else 0.0), result.error
+
+
+@pytest.mark.requirement("Lesions can be selected by side, lobe, size and signal")
+def test_lesions_are_chosen_by_lobe_with_or_without_its_side() -> None:
+    across: Box = ((-8, -6, 0), (-5, 6, 4))
+    assert chosen("left frontal lobe", across)[0] == pytest.approx(50, abs=1)
+    assert chosen("frontal lobe", across) == chosen("left frontal lobe", across)
+    assert chosen("parietal lobe", across)[0] == pytest.approx(50, abs=1)
+    assert chosen("right frontal lobe", across) == (0.0, "")
+    assert chosen("supratentorial region", across) == (pytest.approx(100), "")
+
+
+def test_what_lies_in_the_brainstem_is_infratentorial() -> None:
+    within: Box = ((-2, -7, -7), (2, -4, -2))
+    assert chosen("brainstem", within) == chosen("infratentorial region", within) == (pytest.approx(100), "")
+    assert chosen("supratentorial region", within) == (0.0, "")
+
+
+def test_a_lobe_is_chosen_from_in_every_session() -> None:
+    assert chosen("left frontal lobe", ((-8, 3, 0), (-5, 7, 4)), "v1<MOD>, v3<MOD>") == (pytest.approx(100), "")
+
+
+def test_nothing_is_chosen_by_a_lobe_where_a_head_cannot_be_made_out() -> None:
+    """An empty part would be told as no lesion in the lobe."""
+    _, error = chosen("frontal lobe", ((-8, 3, 0), (-5, 7, 4)), landmarks={})
+    assert "cannot be told: the anatomy around it was not found" in error
+
+
+def test_what_is_chosen_by_an_experimental_lobe_is_experimental() -> None:
+    for experimental, marked in ((("occipital lobe", "right"), True), (("frontal lobe", "left"), False)):
+        vision = BoxVision(make_images(), {**LOBES, LESION: ((8, -3, 0), (11, 3, 4))})
+        environment = ProgramEnvironment(VOLUMES, make_images(), vision, TARGETS, experimental=[experimental])  # type: ignore[list-item]
+        code = f'task("segmentation")\nroi = segment("{LESION}", v1<MOD>)\nshow(in_lobe(roi, "right occipital lobe"))\n'
+        assert environment.step(code, np.zeros((1, 32), np.float32)).error == ""
+        (shown,) = environment.findings.shown
+        assert shown.roi.experimental is marked
+
+
 def test_nothing_is_said_of_a_lesion_that_was_not_found_or_a_head_that_cannot_be_made_out() -> None:
     assert "not found" in said(((50, 50, 50), (51, 51, 51)))[0]
     assert said(((-8, 3, 0), (-5, 7, 4)), landmarks={}) == ("the anatomy around it was not found", "")

@@ -318,6 +318,18 @@ def _parts() -> None:
     np.testing.assert_array_equal(Case("x = smaller_than(c, 30)").mask(), small)
 
 
+@reference("with_signal")
+def _with_signal() -> None:
+    labels = labelled(C)
+    values = np.asarray(IMAGE[A], dtype=np.float64)
+    for signal, wanted in (("hyperintense", 1), ("isointense", 0), ("hypointense", -1)):
+        expected = np.zeros(C.shape, bool)
+        for label in range(1, labels.max() + 1):
+            away = (IMAGE[labels == label].mean() - values.mean()) / values.std()
+            expected |= (labels == label) & (int(np.sign(away)) * (abs(away) >= 1) == wanted)
+        np.testing.assert_array_equal(Case(f'x = with_signal(c, a, "{signal}", v1)').mask(), expected)
+
+
 @reference("dilate", "erode", "opening", "closing", "surrounding")
 def _morphology() -> None:
     radius = 3.0
@@ -662,6 +674,27 @@ def _places() -> None:
             ranked = [str(found[index]) for index in np.argsort(-counts)]
             needed = int(np.argmax(np.cumsum(np.sort(counts)[::-1]) >= len(places) / 2)) + 1
             assert Case(f"x = {operation}({name})").x == " and ".join(ranked[:needed])
+
+
+@reference("in_lobe")
+def _in_lobe() -> None:
+    lobes = {"left frontal lobe": ("left", "frontal lobe"), "right occipital lobe": ("right", "occipital lobe")}
+    others = {"left insular cortex": ("left", "insular cortex"), "left thalamus": ("left", "thalamus")}
+    others["brainstem"] = ("", "brainstem")
+    cortex = [*lobes, "left insular cortex"]
+    found = {}
+    for index in np.argwhere(C):
+        point = index * SPACING + WORLD[:3, 3]
+        near = _nearest(point, [*lobes, *others, *WHITE])
+        place = {**lobes, **others}[_nearest(point, cortex) if near in WHITE else near][1]
+        found[tuple(index)] = (near.split(" ")[0] if near != "brainstem" else "", place)
+    for lobe in ("frontal lobe", "left frontal lobe", "right frontal lobe", "brainstem", "infratentorial region"):
+        side, _, name = lobe.partition(" ") if lobe.startswith(("left ", "right ")) else ("", "", lobe)
+        meant = ("brainstem", "cerebellum") if name == "infratentorial region" else (name,)
+        expected = np.zeros(C.shape, bool)
+        for place, (own, where) in found.items():
+            expected[place] = where in meant and side in ("", own)
+        np.testing.assert_array_equal(Case(f'x = in_lobe(c, "{lobe}")').mask(), expected, err_msg=lobe)
 
 
 WHITE = ("left cerebral white matter", "right cerebral white matter")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,12 +21,14 @@ from vp_model.program.environment import ProgramEnvironment, region_targets
 from vp_model.program.results import build_outcome
 from vp_train.prompts.data import phrases
 from vp_train.tasks.context import Context, make_context
-from vp_train.tasks.lesions import hemisphere, location, vascular_territory
+from vp_train.tasks.lesions import hemisphere, lesion_share, location, vascular_territory
+from vp_train.tasks.placed import SIGNALS, named_location, named_territory, of_signal
 from vp_train.tasks.registry import TASKS, knows_lobes
 from vp_train.tasks.scene import Example
 
 CORTEX = {"left occipital lobe": ((2, 20), (4, 16)), "left parietal lobe": ((2, 20), (16, 40))}
 """Columns of the left side of the brain: everything on it is nearest to one of them."""
+LOBE = re.compile(r'in_lobe\(part_all, "(?P<lobe>[a-z ]+)"\)')
 LOBES = tuple(f"{side} {name}" for name in load_places()["lobe"].cortex for side in ("left", "right"))
 KNOWN = make_context((*REGIONS, *LOBES))
 
@@ -114,3 +118,41 @@ def test_places_are_asked_of_weights_alone_that_know_the_lobes() -> None:
     assert knows_lobes(KNOWN)
     assert not knows_lobes(make_context(REGIONS))
     assert not knows_lobes(make_context([name for name in (*REGIONS, *LOBES) if name != "white matter lesion"]))
+
+
+@pytest.mark.requirement("Lesions can be selected by side, lobe, size and signal")
+def test_lesions_of_a_lobe_are_measured_where_the_lobe_is() -> None:
+    chance = random.Random(11)
+    drawn = [lesion_share(KNOWN, chance) for _ in range(400)]
+    examples = [item for item in drawn if 'in_lobe(part_all, "left' in item.program and "at(" not in item.program]
+    told = Counter[str]()
+    for example in examples:
+        lobe = LOBE.search(example.program)
+        assert lobe is not None
+        shares = [item.value for item in outcome_of(example).measurements if item.name == "percent of region"]
+        told[lobe["lobe"]] += round(shares[0] or 0)
+    assert told["left parietal lobe"] > 0 == told["left frontal lobe"]
+
+
+@pytest.mark.parametrize(
+    ("task", "call"), [(named_location, "lobe_of"), (named_territory, "territory_of"), (location, "lobe_of")]
+)
+def test_a_place_that_is_asked_about_is_answered_by_the_place_of_the_lesions(
+    task: Callable[[Context, random.Random], Example], call: str
+) -> None:
+    for example in whole_load(task):
+        assert example.program.endswith(f"answer({call}(roi), roi)\n")
+        (said,) = outcome_of(example).texts
+        assert said.topic == "location" and said.text
+
+
+def test_lesions_of_a_signal_are_those_of_that_signal() -> None:
+    chance = random.Random(3)
+    drawn = [of_signal(KNOWN, chance) for _ in range(60)]
+    asked = {signal: [item for item in drawn if f'"{signal}"' in item.program] for signal in SIGNALS}
+    assert all(asked[signal] for signal in ("hyperintense", "hypointense"))
+    refused = [item for item in drawn if "with_signal" not in item.program]
+    assert refused and all(item.program == 'refuse("missing image")\n' for item in refused)
+    for items in asked.values():
+        for item in items:
+            outcome_of(item)

@@ -11,6 +11,9 @@ from scipy.spatial import cKDTree
 
 from vp_model.imaging.grid import World, to_world
 
+TIED, EQUALLY_FAR_MM = 8, 1e-4
+"""Of so many voxels that are equally near, the first landmark counts, in whatever order the grid has its axes."""
+
 
 @dataclass(frozen=True, eq=False)
 class Landmarks:
@@ -32,5 +35,8 @@ class Landmarks:
         where = np.argwhere(np.isin(self.labels, numbers))
         if not len(where):
             return []
-        _, found = cKDTree(to_world(where, self.world)).query(points)
-        return [self.names[self.labels[tuple(where[index])] - 1] for index in np.atleast_1d(found)]
+        numbered = self.labels[tuple(where.T)]
+        away, found = cKDTree(to_world(where, self.world)).query(points, k=range(1, min(TIED, len(where)) + 1))
+        tied = away <= away[:, :1] + EQUALLY_FAR_MM
+        first = np.where(tied, numbered[found], np.iinfo(np.uint8).max).min(axis=1)
+        return [self.names[number - 1] for number in first]

@@ -77,7 +77,7 @@ MOST_DROPPED = 5
 SAID_TWICE = re.compile(r"\b(left|right)\s*\(\s*(?:left|right|l|r)\s*\)", re.IGNORECASE)
 IN_BRACKETS = re.compile(r"\(\s*(left|right|l|r|lt|rt)\s*\)", re.IGNORECASE)
 SEGMENTED = re.compile(r'^(?P<name>\w+) = segment\("(?P<region>[^"]+)"')
-PLACES = "lobe_of(", "territory_of("
+PLACES = "lobe_of(", "territory_of(", "in_lobe("
 NUMBERED_NAME = re.compile(r"^roi_(?P<number>\d+)(?:_|$)")
 
 Reading = tuple["Asked", ...]
@@ -230,13 +230,16 @@ def _beside(mention: Mention, side: str) -> bool:
     )
 
 
-def readings_of(asked: Reading) -> tuple[Reading, ...]:
+def readings_of(asked: Reading, places: Collection[str] = ()) -> tuple[Reading, ...]:
     """What of the structures that a prompt names may be what it asks for: all, or all but some of those that are also
     named for another reason: the brain, diseases ("known glioma"), and the white matter that lesions lie in.
+
+    Args:
+        places: structures that say where lesions lie.
     """
     structures = load_ontology().structures
     diseases = {item.name for item in asked if structures[item.name].kind == "pathology"}
-    other = {*NEED_NO_PART, *diseases, *([HOLDS_LESIONS] if diseases else [])}
+    other = {*NEED_NO_PART, *diseases, *([HOLDS_LESIONS, *places] if diseases else [])}
     extra = [index for index, item in enumerate(asked) if item.name in other and not item.meant][:MOST_DROPPED]
     found: list[Reading] = []
     for count in range(len(extra) + 1):
@@ -263,7 +266,7 @@ def segmented_in(lines: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def says_where(lines: Sequence[str]) -> bool:
-    """Whether a program says in which lobe or territory something lies."""
+    """Whether a program tells in which lobe or territory something lies, or chooses what lies in one."""
     return any(call in line for line in lines for call in PLACES)
 
 

@@ -9,6 +9,7 @@ BRIGHT, DARK = "hyper", "hypo"
 """Concepts of a prompt."""
 LIMIT = re.compile(r"^limit = (?P<mean>mean_intensity\(.*\)) (?P<sign>[+-]) spread$")
 SELECTED = re.compile(r"^part = (?P<call>brighter_than|darker_than)\(")
+OF_SIGNAL = re.compile(r'(?P<call>\bwith_signal\(\w+, \w+, ")(?:hyper|hypo|iso)(?=intense")')
 SIGNS, CALLS = {BRIGHT: "+", DARK: "-"}, {BRIGHT: "brighter_than", DARK: "darker_than"}
 READ = re.compile(r"^inside = mean_intensity\(roi, (?P<volume>v\d+)\)$")
 ANSWERED = re.compile(r'answer\("(?P<beginning>hyper|hypo|iso)(?P<ending>dense|intense)"')
@@ -29,6 +30,8 @@ def contrast_mended(statement: str, before: Sequence[str], told: Collection[str]
             return f"limit = {limit['mean']} {SIGNS[asked[0]]} spread"
         if (selected := SELECTED.match(statement)) is not None:
             return statement.replace(selected["call"], CALLS[asked[0]])
+        if OF_SIGNAL.search(statement) is not None:
+            return OF_SIGNAL.sub(rf"\g<call>{asked[0]}", statement)
     answered = ANSWERED.search(statement)
     read = [found["volume"] for line in before if (found := READ.match(line.strip())) is not None]
     if answered is not None and read:

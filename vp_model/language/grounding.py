@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from difflib import SequenceMatcher
 from itertools import pairwise
 
+from vp_model.language.placing import lobe_before_lesions
 from vp_model.language.reading import HEMISPHERE, Mention, names, read, read_all
 from vp_model.ontology import Ontology, Structure, load_ontology, normalise, singulars
 from vp_model.outcome import Side
@@ -119,6 +120,7 @@ def ungrounded(
     ontology: Ontology,
     known: Collection[str],
     shown: Sequence[Collection[str]] = (),
+    lobes: Collection[str] = (),
 ) -> str | None:
     """Why a program does not answer its prompt, for the person who asked; None if it does.
 
@@ -126,6 +128,7 @@ def ungrounded(
         structures: what the program segments: name and side.
         known: names of the structures that the weights can find.
         shown: what each region that it shows was made of (`Inspection.shown`): anatomy that only helps is not shown.
+        lobes: places by which it chooses lesions, or all where it says where they lie (`Inspection.lobes`).
     """
     text = normalise(prompt)
     mentioned = names(read(prompt, ontology))
@@ -136,11 +139,14 @@ def ungrounded(
     mentions = read_all(prompt)
     if structures and (beside := _beside_known(mentions, known)):
         return f"This model has not learned to find the {beside}."
+    place = lobe_before_lesions(mentions)
+    if structures and place and place not in lobes:
+        return f"The prompt names the {place}, but it was understood without it."
     if structures and (part := _part_of_known(mentions, known) or _part_named(mentions, known)):
         return f"This model has not learned to find the {part}."
     if disease := _disease_of(mentions, [name for name, _ in structures], known):
         return f"This model has not learned to find the {disease}."
-    if structures and (place := _holding_lesions(mentions, known)):
+    if structures and (place := _holding_lesions(mentions, known)) and place not in lobes:
         return f"This model cannot tell the lesions within the {place} from others."
     # Parts of a lesion load and its place are found with the help of anatomy that the prompt need not name.
     helped = any(ontology.structures[name].kind == "pathology" for name in named)
@@ -184,6 +190,7 @@ def _part_of_known(mentions: Sequence[Mention], known: Collection[str]) -> str:
         if before and before[0] in JOINING and before[1:] and before[1] not in PARTS:
             before = []
         placed = mention.words[0] in PARTS and not (before and before[0] in NO_PART)
+        placed = placed and not lobe_before_lesions((mention, following))
         unheard = mention.sort == "strange" and following.words in UNSPECIFIC
         if len(mention.words) == 1 and (placed or unheard) and _found(following, known):
             return " ".join((*mention.words, *following.words))

@@ -36,6 +36,7 @@ from vp_model.language.needs import (
     of_session,
     without_history,
 )
+from vp_model.language.placing import lobes_mended, lobes_of_lesions
 from vp_model.language.prompted import prompted_by
 from vp_model.language.quantities import margins_of, percentiles_of, sizes_of
 from vp_model.language.reading import FOREIGN, STRANGE, UNLEARNED, read_all, reading_of
@@ -77,9 +78,9 @@ class Held:
         """
         asked = asked_structures(prompt, known)
         structures = load_ontology().structures
-        self._readings = readings_of(asked)
-        self._diseases = tuple(dict.fromkeys(item.name for item in asked if structures[item.name].kind == "pathology"))
         mentions = read_all(prompt)
+        self._readings = readings_of(asked, lobes_of_lesions(mentions))
+        self._diseases = tuple(dict.fromkeys(item.name for item in asked if structures[item.name].kind == "pathology"))
         # A longer word that nobody knows may be a structure's name with slips in it, which α may have understood.
         self._complete = not any(
             mention.sort == "strange" and len(mention.words[0]) > LONGEST_SLIP for mention in mentions
@@ -164,6 +165,7 @@ class Held:
         if (relation := self._relation(statement, before)) != statement:
             found.append(line.replace(statement, relation))
         found += made_extreme(statement, before, self._extreme, self._last)
+        found += lobes_mended(statement, self._prompted.lobes, self._prompted.told)
         if self._prompted.axis:
             found.append(EXTENT.sub(rf"\g<call>{self._prompted.axis}", line))
         if self._moment.of_all_sessions(statement, before):

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from vp_model.language.asked import NEED_NO_PART, segmented_in
 from vp_model.language.moments import YEAR
+from vp_model.language.placing import lobe_fits
 from vp_model.language.prompted import LONGEST, VOLUME, Prompted
 from vp_model.ontology import load_ontology
 
@@ -121,6 +122,10 @@ SELECTING = frozenset(
         "deepwhite",
         "left",
         "right",
+        "hyper",
+        "hypo",
+        "brighter",
+        "intensity",
         MAXIMUM,
     }
 )
@@ -203,6 +208,8 @@ def line_fits(statement: str, before: Sequence[str], prompted: Prompted) -> bool
     bound = BOUND.search(statement)
     if bound is not None and {*BOUNDS} & prompted.told == {OTHER_BOUND[bound["call"]]}:
         return False
+    if not lobe_fits(statement, prompted.lobes, prompted.told):
+        return False
     moment = MOMENT.match(statement)
     if moment is not None and TOLD_OF[moment["call"]] not in prompted.moments:
         return not ENDS[moment["call"]].isdisjoint(prompted.words)
@@ -210,7 +217,7 @@ def line_fits(statement: str, before: Sequence[str], prompted: Prompted) -> bool
     if segmented and before and before[0] == PLACE and segmented[0][1] in NEED_NO_PART:
         return not _brain_beside(prompted)
     selecting = prompted.measured - ({MAXIMUM} if LONGEST in prompted.told else set())
-    if PART.match(statement) is not None and SELECTING.isdisjoint(selecting):
+    if PART.match(statement) is not None and SELECTING.isdisjoint(selecting) and not prompted.lobes:
         return any(word.startswith(SELECT) or word[0].isdigit() for word in prompted.words)
     return statement != PLACE or (len(prompted.asked) <= RELATED and _related(prompted))
 

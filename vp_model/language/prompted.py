@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from vp_model.language.asked import Reading, in_one_list
 from vp_model.language.moments import PRESENT
+from vp_model.language.placing import lobes_named
 from vp_model.language.reading import Mention, words_of
 
 VOLUME, LONGEST = "volume", "longest"
@@ -45,6 +46,7 @@ class Prompted:
         listed: nothing but words that join stands between the structures that it names.
         measured: `told`, without what only sounds so: a report that is written, the volume that is looked at, the
             largest diameter.
+        lobes: places of lesions that it names (`placing.lobes_named`).
         axis: the one direction of the body that it names, as programs write it; empty where it names none, or several.
     """
 
@@ -58,6 +60,7 @@ class Prompted:
     axis: str = ""
     listed: bool = True
     measured: frozenset[str] = frozenset()
+    lobes: tuple[str, ...] = ()
 
 
 def prompted_by(
@@ -88,6 +91,7 @@ def prompted_by(
         axis_of(mentions),
         in_one_list(prompt, known),
         measured_in(mentions),
+        lobes_named(mentions),
     )
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vp_model.imaging import intensity, morphology
+from vp_model.imaging.region import empty_region
+from vp_model.program.errors import ProgramError
 from vp_model.program.measures import intensity_unit, missing_reason, source_of
 from vp_model.program.regions import in_session
 from vp_model.program.state import State
 from vp_model.program.values import Quantity, Roi, Source, VolumeReference, missing_quantity
 
+HYPERINTENSE, ISOINTENSE, HYPOINTENSE = SIGNALS = ("hyperintense", "isointense", "hypointense")
 SIGNAL_SD = 1.0
 """Standard deviations of the reference tissue by which a mean must differ to be called hyper- or hypointense."""
 
@@ -86,6 +90,43 @@ def signal_against(state: State, roi: Roi, other: Roi, reference: VolumeReferenc
     if abs(result.value) < SIGNAL_SD:
         return f"iso{noun}"
     return f"hyper{noun}" if result.value > 0 else f"hypo{noun}"
+
+
+def with_signal(state: State, roi: Roi, other: Roi, signal: str, references: Sequence[VolumeReference]) -> Roi:
+    """The connected parts with a signal, each by its mean against the other region's mean and standard deviation.
+
+    Args:
+        signal: one of `SIGNALS`, on CT too.
+        references: one volume of each session of the region.
+
+    Raises:
+        ProgramError: a session has no volume among them, or several.
+    """
+    parts = []
+    by_session = {state.visit(reference.volume): reference for reference in references}
+    if {*by_session} != {*roi.visits} or len(by_session) != len(references):
+        raise ProgramError(f"{roi.label()} takes its signal from one volume of each of its sessions.")
+    for part in roi.parts:
+        reference = by_session[part.visit]
+        rest, _ = _values(state, other, reference)
+        state.reserve(morphology.working_bytes(part.region, 0.0), kept=part.region.voxels.size)
+        image = state.images[reference.volume.name]
+        kept = empty_region(part.region.grid)
+        for piece in morphology.components(part.region):
+            if rest.size and _signal_of(intensity.values_in(image, piece), rest) == signal:
+                kept = morphology.union(kept, piece)
+        parts.append(replace(part, region=kept))
+    return replace(roi, parts=tuple(parts), prefix=f"{signal} {roi.prefix}")
+
+
+def _signal_of(values: NDArray[np.float64], rest: NDArray[np.float64]) -> str:
+    """One of `SIGNALS`; nothing where there is no value."""
+    if not values.size:
+        return ""
+    away = float(values.mean()) - float(rest.mean())
+    if abs(away) < SIGNAL_SD * float(rest.std()):
+        return ISOINTENSE
+    return HYPERINTENSE if away > 0 else HYPOINTENSE
 
 
 def _percent(state: State, roi: Roi, reference: VolumeReference, threshold: Quantity | float, sign: int) -> Quantity:

@@ -23,7 +23,7 @@ _GROUPS = (
         (
             "union", "assemble", "intersection", "difference", "largest", "components", "larger_than", "smaller_than",
             "dilate", "erode", "opening", "closing", "fill", "surrounding", "brighter_than", "darker_than",
-            "boundary_of",
+            "boundary_of", "with_signal",
         ),
     ),
     (
@@ -31,7 +31,7 @@ _GROUPS = (
         (
             "within_distance", "touching", "apart_from", "nearest_part", "outermost", "on_side", "align_to",
             "distance_to", "center_distance", "dice_overlap", "percent_inside", "direction_from", "located_in",
-            "lobe_of", "territory_of", "is_inside", "is_toward",
+            "in_lobe", "lobe_of", "territory_of", "is_inside", "is_toward",
         ),
     ),
     (

@@ -10,7 +10,10 @@ from vp_model.ontology import load_ontology
 from vp_model.outcome import Side
 from vp_model.program.checker import Known, check
 from vp_model.program.parser import parse
+from vp_model.program.places import all_places
 from vp_model.program.state import Target, with_assembled
+
+SAY_WHERE = frozenset({"lobe_of", "territory_of"})
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Inspection:
     """Volumes that it gives to the vision network, in order, each once."""
     shown: tuple[frozenset[str], ...] = ()
     """Of each region that it shows, the structures that it was made of; those of earlier steps are not known."""
+    lobes: frozenset[str] = frozenset()
+    """Places, without sides, by which it chooses; of a program that says where something lies, all of them."""
 
 
 def inspect_program(code: str, known: Known, targets: Mapping[str, Target]) -> Inspection:
@@ -44,6 +49,7 @@ def inspect_program(code: str, known: Known, targets: Mapping[str, Target]) -> I
     task, refusal = "", ""
     structures: dict[tuple[str, Side], None] = {}
     volumes: dict[str, None] = {}
+    chosen: set[str] = set()
     for call in _calls(statements):
         name = call.func.id if isinstance(call.func, ast.Name) else ""
         first = call.args[0] if call.args else None
@@ -57,10 +63,15 @@ def inspect_program(code: str, known: Known, targets: Mapping[str, Target]) -> I
             structures[target.structure, target.sides[0] if len(target.sides) == 1 else "both"] = None
         elif name == "assemble":
             structures = dict.fromkeys(with_assembled(list(structures), load_ontology().structures[text]))
+        elif name == "in_lobe":
+            chosen.update(ast.unparse(argument)[1:-1] for argument in call.args[1:])
+        elif name in SAY_WHERE:
+            chosen.update(all_places())
         for argument in call.args:
             if isinstance(argument, ast.BinOp) and isinstance(argument.op, ast.MatMult):
                 volumes[ast.unparse(argument.left)] = None
-    return Inspection(task, refusal, tuple(structures), tuple(volumes), tuple(_shown(statements, targets)))
+    places = frozenset(place.removeprefix("left ").removeprefix("right ") for place in chosen)
+    return Inspection(task, refusal, tuple(structures), tuple(volumes), tuple(_shown(statements, targets)), places)
 
 
 def _shown(statements: list[ast.stmt], targets: Mapping[str, Target]) -> list[frozenset[str]]:

@@ -95,6 +95,18 @@ _ROWS = (
         "smaller_than", (_ROI, _SIZE), Type.ROI, "", "The connected parts below a volume.",
         regions.smaller_than, cost=5,
     ),
+    Operation(
+        "with_signal",
+        (_ROI, _OTHER, _choice("signal", appearance.SIGNALS), Parameter("volumes", (Type.VOLUME,), repeated=True)),
+        Type.ROI, "",
+        "The connected parts with a signal, by their mean against the mean and standard deviation of another region, "
+        "on one volume of each session. On CT, hyperintense is dense.", appearance.with_signal, cost=10,
+    ),
+    Operation(
+        "in_lobe", (_ROI, _choice("lobe", places.lobes())), Type.ROI, "",
+        "The part of a region that lies in a lobe, a deep structure or a part of the hindbrain, as lobe_of tells them "
+        "apart.", places.in_lobe, cost=100,
+    ),
     Operation("dilate", (_ROI, _RADIUS), Type.ROI, "", "The region grown by a distance.", regions.dilate, cost=10),
     Operation("erode", (_ROI, _RADIUS), Type.ROI, "", "The region shrunk by a distance.", regions.erode, cost=10),
     Operation(

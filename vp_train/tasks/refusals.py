@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from vp_model.ontology.places import load_places
 from vp_train.prompts.naming import plural, written
 from vp_train.tasks.context import Asked, Context, View
 from vp_train.tasks.scene import Example, Scene, lines, sample_region, sample_structures
@@ -100,10 +101,11 @@ def not_characterised(context: Context, chance: random.Random) -> Example:
 
 
 def lesions_within(context: Context, chance: random.Random) -> Example:
-    """Lesions by the structure that they lie in: what these programs select is a side, a place or a size."""
+    """Lesions by what they lie in, where that is no lobe: what programs select is a side, a place, a lobe or a size."""
     scene = context.scene(chance)
     lesion = sample_structures(context.pathologies, 1, chance)[0]
-    places = [item for item in context.structures if item.kind == "anatomy" and item.name not in HOLD_LESIONS]
+    tellable = {*HOLD_LESIONS, *load_places()["lobe"].of.values()}
+    places = [item for item in context.structures if item.kind == "anatomy" and item.name not in tellable]
     place = sample_region(places, chance, None, context.held_out, listed=True)
     term = written(lesion, "", chance, plain=True)
     values = {"roi": f"{plural(term, lesion)} {chance.choice(WITHIN)} {place.term}"}
