@@ -13,7 +13,6 @@ from typing import Literal
 
 from vp_model.ontology import Structure, load_ontology
 from vp_model.ontology.places import load_places
-from vp_model.outcome import Side
 from vp_model.program.places import lobes
 from vp_train.prompts.data import read_part
 from vp_train.prompts.naming import plural, written
@@ -169,8 +168,9 @@ def lobe_written(lobe: str, chance: random.Random, held_out: bool) -> str:
     return written(known[name], side, chance, held_out, listed=True) if name in known else name
 
 
-def _side_and_name(lobe: str) -> tuple[Side, str]:
-    for side in ("left", "right"):
+def _side_and_name(lobe: str) -> tuple[Literal["left", "right", ""], str]:
+    sides: tuple[Literal["left", "right"], ...] = ("left", "right")
+    for side in sides:
         if lobe.startswith(f"{side} "):
             return side, lobe.removeprefix(f"{side} ")
     return "", lobe
