@@ -13,13 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from vp_model.arrangement import Arranged, arranged
-from vp_model.checkpoint import (
-    CONDITIONS_FILE,
-    TOKENIZER_FILE,
-    Checkpoint,
-    CheckpointError,
-    open_checkpoint,
-)
+from vp_model.checkpoint import CONDITIONS_FILE, TOKENIZER_FILE, Checkpoint, CheckpointError, open_checkpoint
 from vp_model.imaging.intensity import Image
 from vp_model.language.decoding import DecodingError, Writer, WrittenStep, make_constraint
 from vp_model.language.grounding import ungrounded

@@ -165,6 +165,13 @@ def reference_grid(grids: Sequence[tuple[Shape, World]], isotropic: bool) -> tup
     return (int(sizes[0]), int(sizes[1]), int(sizes[2])), matrix
 
 
+def moved_world(world: World, box: Sequence[slice]) -> World:
+    """The matrix of a box of a grid."""
+    result = np.array(world, dtype=np.float64)
+    result[:3, 3] += result[:3, :3] @ np.array([side.start for side in box], dtype=np.float64)
+    return result
+
+
 def sampling_grid(
     shape: Shape,
     world: World,

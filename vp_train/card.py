@@ -102,9 +102,9 @@ def _pathologies(vision: dict[str, Any]) -> str:
     )
     return (
         "\n\nLesions of other kinds were learned from synthetic images and could be judged on synthetic images of "
-        "held-out heads alone, one image of one sequence type each: what this says of patients is not known. All of "
-        "them are experimental, and looked for in the sequence types named in the last column alone; what was not "
-        "learned is refused.\n\n"
+        "held-out heads alone, single images and images with the others of their session: what this says of patients "
+        "is not known. All of them are experimental, and looked for in the sequence types named in the last column "
+        "alone; what was not learned is refused.\n\n"
         "| pathology | Dice | images | by sequence | ml found where there is none | offered |\n"
         "|---|---|---|---|---|---|\n" + rows
     )

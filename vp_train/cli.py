@@ -89,6 +89,7 @@ def finder(
     kept: Annotated[Path, typer.Option(help="Folder for what is read of the label maps.")],
     recipe: Annotated[str, typer.Option(help="How lesions are drawn.")] = "finder",
     images: Annotated[int, typer.Option(help="Synthetic images that are learned from.")] = 600,
+    studies: Annotated[int, typer.Option(help="Studies of several images that are learned from, too.")] = 0,
     steps: int = 9000,
     minutes: Annotated[
         float | None, typer.Option(help="Of learning; the rate falls with them instead of with the steps.")
@@ -102,6 +103,9 @@ def finder(
     ] = None,
     begin: Annotated[
         Path | None, typer.Option("--from", help="Checkpoint folder whose network of lesions a new run begins with.")
+    ] = None,
+    nowhere: Annotated[
+        list[str] | None, typer.Option(help="Sequence type in which nothing is offered; may be given several times.")
     ] = None,
     device: Annotated[str, typer.Option(help="That learns: cpu, cuda or auto.")] = "cpu",
     workers: Annotated[int, typer.Option(help="Processes that draw images; 0: this one.")] = 0,
@@ -121,10 +125,11 @@ def finder(
         torch.set_num_threads(threads)
     say = partial(print, flush=True)
     steps = steps if minutes is None else sys.maxsize
-    chosen = FinderRecipe(images, edge, batch, steps, rate, minutes)
+    chosen = FinderRecipe(images, studies, edge, batch, steps, rate, minutes)
     rare = None if further is None else find_recipe(further)
     at = find_device(device)
-    train_finder(find_recipe(recipe), data, checkpoint, table, kept, chosen, judged, say, rare, at, workers, begin)
+    given = find_recipe(recipe)
+    train_finder(given, data, checkpoint, table, kept, chosen, judged, say, rare, at, workers, begin, nowhere or ())
 
 
 @app.command()

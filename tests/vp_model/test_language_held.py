@@ -132,6 +132,52 @@ def test_lesions_are_chosen_by_the_lobe_that_the_prompt_names(prompt: str, meant
             assert rules.mended(line, before) == tuple(f'roi = in_lobe(roi_all, "{other}")' for other in meant)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "region", "lobe"),
+    [
+        ("thalamic lesions, how many", "left thalamus", "thalamus"),
+        ("brainstem lesions: number", "brainstem", "brainstem"),
+        ("white matter lesions that are located in the right thalamus", "right thalamus", "right thalamus"),
+    ],
+)
+def test_a_place_of_lesions_is_not_asked_for_itself_and_all_lesions_are_not_meant(
+    prompt: str, region: str, lobe: str
+) -> None:
+    rules, task = held(prompt), ['task("volume analysis")']
+    whole = 'roi_all = segment("white matter lesion", v1<MOD>, v3<MOD>)'
+    for wrong in (f'roi = segment("{region}", v1<MOD>, v3<MOD>)', whole.replace("roi_all", "roi_1")):
+        assert not rules.agrees(wrong, task) and whole in rules.mended(wrong, task)
+    assert rules.agrees(whole, task)
+    choice = f'roi = in_lobe(roi_all, "{lobe}")'
+    assert not rules.agrees("show(roi_all)", [*task, whole]) and rules.agrees(choice, [*task, whole])
+    assert choice in rules.mended("show(roi_all)", [*task, whole])
+
+
+@pytest.mark.parametrize(
+    "prompt", ["thalamus, white matter lesions: volume", "thalamus + lesions", "volume of the lesions and the thalamus"]
+)
+def test_a_structure_beside_lesions_in_a_list_is_asked_for_itself(prompt: str) -> None:
+    rules = held(prompt)
+    lines = [
+        'task("volume analysis")',
+        'roi_1_left = segment("left thalamus", v1<MOD>, v3<MOD>)',
+        'roi_1_right = segment("right thalamus", v1<MOD>, v3<MOD>)',
+        'roi_2 = segment("white matter lesion", v1<MOD>, v3<MOD>)',
+    ]
+    if "and" in prompt:
+        lines = [lines[0], *(line.replace("roi_1", "roi_2") for line in lines[1:3]), lines[3].replace("roi_2", "roi_1")]
+        lines = [lines[0], lines[3], *lines[1:3]]
+    for number in range(1, 4):
+        assert rules.agrees(lines[number], lines[:number]), lines[number]
+
+
+def test_where_lesions_lie_is_asked_of_all_of_them() -> None:
+    rules = held("are the lesions in the thalamus or in the brainstem")
+    lines = ['task("location")', 'roi = segment("white matter lesion", v1<MOD>)', "show(roi)"]
+    for number in (1, 2):
+        assert rules.agrees(lines[number], lines[:number])
+
+
 def test_lesions_are_chosen_by_the_signal_that_the_prompt_names() -> None:
     before = ['task("segmentation")', 'roi_all = segment("white matter lesion", v1<MOD>)']
     line = 'roi = with_signal(roi_all, around, "hyperintense", v1)'
@@ -140,6 +186,10 @@ def test_lesions_are_chosen_by_the_signal_that_the_prompt_names() -> None:
         right = line.replace("hyperintense", word)
         assert rules.agrees(before[1], before[:1]) and rules.agrees(right, before)
         assert rules.mended(line.replace("hyperintense", other), before) == (right,)
+        whole = before[1].replace("roi_all", "roi")
+        assert not rules.agrees(whole, before[:1]) and before[1] in rules.mended(whole, before[:1])
+    assert held("dark lesions, T1").agrees(line.replace("hyper", "hypo"), before)
+    assert not held("volume of the isointense lesions").agrees(line, before)
 
 
 def test_a_structure_without_a_side_is_segmented_on_both() -> None:
@@ -545,7 +595,8 @@ def test_an_extreme_is_reported_once_and_nothing_else() -> None:
         ("what number of plaques does the participant have", False),
         ("mask of the thalamus", False),
         ("how many layers does the thalamus have", True),
-        ("how many plaques are within the thalamus", True),
+        ("how many plaques are within the hippocampus", True),
+        ("how many plaques are within the thalamus", False),
         ("why is the thalamus so large", True),
         ("is the large thalamus malignant", True),
         ("volume of the pancreas beside the thalamus", True),

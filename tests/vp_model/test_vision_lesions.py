@@ -20,7 +20,7 @@ from vp_model.outcome import InputVolume
 from vp_model.vision import finding
 from vp_model.vision.config import Refining
 from vp_model.vision.departure import BRAIN, CHANNELS
-from vp_model.vision.finding import LesionFinder, combined, shown_in
+from vp_model.vision.finding import LesionFinder, shown_in, together
 from vp_model.vision.inference import FeatureCache
 from vp_model.vision.lesions import (
     FILE,
@@ -65,10 +65,10 @@ def test_condition_and_sequence_type_change_what_is_found() -> None:
 
 
 def test_an_image_and_its_mirror_image_show_the_same_lesions_mirrored() -> None:
-    departure, phi, kind = torch.randn(CHANNELS, 9, 8, 7), torch.randn(2, 32), CONFIG.kind_of("T2")
+    departure, phi, kind = torch.randn(1, CHANNELS, 9, 8, 7), torch.randn(2, 32), CONFIG.kind_of("T2")
     found = lesions_in(departure, kind, phi, network())
     assert found.shape == (2, 9, 8, 7)
-    torch.testing.assert_close(lesions_in(departure.flip(1), kind, phi, network()), found.flip(1), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(lesions_in(departure.flip(2), kind, phi, network()), found.flip(1), atol=1e-6, rtol=1e-5)
 
 
 def test_weights_and_configuration_come_back(tmp_path: Path) -> None:
@@ -135,17 +135,53 @@ def test_probabilities_are_on_each_volumes_own_grid_and_0_where_it_is_not_looked
     assert flair.shape == volumes[1].shape and bool(flair.any())
 
 
+def attentive() -> LesionNetwork:
+    """A network whose attention and what it makes of several images are not those of the beginning."""
+    built = network()
+    with torch.no_grad():
+        for layer in (built.attend, built.joined):
+            layer.weight.normal_(0, 0.5, generator=torch.Generator().manual_seed(4))
+    return built
+
+
 @pytest.mark.requirement("a lesion is looked for in all images of a session together")
-def test_an_image_is_helped_by_those_beside_it_where_they_reach() -> None:
+def test_images_of_a_session_change_what_is_seen_where_they_reach_whatever_their_order() -> None:
+    built, phi = attentive(), torch.randn(1, 32)
+    seen = torch.randn(3, CHANNELS, 8, 8, 8, generator=torch.Generator().manual_seed(6))
+    kinds = torch.cat([CONFIG.kind_of(kind) for kind in ("FLAIR", "T1", "T2")])
+    inside = torch.ones(3, 8, 8, 8, dtype=torch.bool)
+    together_ = lesions_in(seen, kinds, phi, built, inside)
+    order = [0, 2, 1]
+    torch.testing.assert_close(lesions_in(seen[order], kinds[order], phi, built, inside[order]), together_)
+    alone = lesions_in(seen[:1], kinds[:1], phi, built)
+    assert not torch.allclose(together_, alone, atol=1e-3)
+    inside[1:] = False
+    torch.testing.assert_close(lesions_in(seen, kinds, phi, built, inside), alone)
+
+
+def test_sessions_of_one_pass_do_not_see_each_other() -> None:
+    built, phi = attentive(), torch.randn(2, 32)
+    seen = torch.randn(4, CHANNELS, 8, 8, 8, generator=torch.Generator().manual_seed(6))
+    kinds = torch.cat([CONFIG.kind_of(kind) for kind in ("FLAIR", "T1", "T2", "FLAIR")])
+    with torch.inference_mode():
+        both = built(seen, kinds, phi, images=(3, 1))
+        first = built(seen[:3], kinds[:3], phi, images=(3,))
+        second = built(seen[3:], kinds[3:], phi)
+    for name in ("any", "named"):
+        own = torch.cat([getattr(first, name), getattr(second, name)])
+        torch.testing.assert_close(getattr(both, name), own, atol=1e-5, rtol=1e-4)
+
+
+def test_images_lie_on_the_grid_of_the_one_that_is_asked_about() -> None:
     world = np.diag([2.0, 2.0, 2.0, 1.0])
     further = world.copy()
     further[0, 3] = 8.0  # begins four voxels further right
     own = Placed(torch.full((1, 1, 8, 4, 4), 0.2), world)
     other = Placed(torch.full((1, 1, 8, 4, 4), 0.6), further)
-    torch.testing.assert_close(combined(own, [own]), own.features[0])
-    both = combined(own, [own, other])[0]
-    assert torch.allclose(both[:4], torch.tensor(0.2))
-    assert torch.allclose(both[4:], torch.tensor(0.3 * 0.2 + 0.7 * 0.4))
+    seen, reached = together(own, [own, other])
+    assert torch.equal(seen[0], own.features[0]) and bool(reached[0].all())
+    assert not bool(reached[1, :4].any()) and bool(reached[1, 4:].all())
+    assert torch.allclose(seen[1, 0, 4:], torch.tensor(0.6))
 
 
 def test_a_session_without_an_image_that_shows_it_is_looked_at_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,18 @@ def test_results_differ_by_one_voxel_of_one_mask() -> None:
     assert not same_result(first, second)
 
 
+def test_what_was_not_found_in_two_places_is_not_the_same_result() -> None:
+    volumes = (InputVolume("v1", "T1", "2024-03-01", 0),)
+    start = 'roi = segment("left thalamus", v1<MOD>)\nempty = smaller_than(roi, 0)\n'
+    found = [
+        result_of(f'{start}show({call})\nreport("volume", volume({call}))\n', "p", volumes, REGIONS)
+        for call in ('in_lobe(empty, "left frontal lobe")', 'in_lobe(empty, "right frontal lobe")')
+    ]
+    first, second = found
+    assert first is not None and second is not None
+    assert same_result(first, first) and not same_result(first, second)
+
+
 @pytest.mark.parametrize(("part", "whole"), [(0, 50), (50, 50), (49, 50), (1, 2)])
 def test_an_interval_holds_its_share(part: int, whole: int) -> None:
     low, high = interval(part, whole)

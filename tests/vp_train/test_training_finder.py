@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tests.vp_train.lesion_heads import head_and_anatomy, whole_head
 from tests.vp_train.test_parcels import BROAD, LABELS, write_subject
 from vp_model.checkpoint import BUNDLED, open_checkpoint
+from vp_model.geometry import Placed
 from vp_model.vision.config import VisionConfig
 from vp_model.vision.departure import BRAIN, CHANNELS
 from vp_model.vision.lesions import LesionConfig, LesionNetwork, Seen, lesion_config, load_lesions
@@ -33,7 +34,17 @@ from vp_train.training.finder import finder_loss, learn_finder
 from vp_train.training.finder_blocks import blocks_from, draw_block, draw_blocks
 from vp_train.training.finder_recipe import FinderRecipe
 from vp_train.training.finder_run import open_finder, train_finder, write_finder
-from vp_train.training.kept_departures import KeptDepartures, draw_departures, finder_targets, keep, open_kept
+from vp_train.training.kept_departures import (
+    Anatomist,
+    KeptDepartures,
+    Study,
+    draw_departures,
+    finder_targets,
+    keep,
+    open_kept,
+    studies_of,
+)
+from vp_train.training.kept_studies import draw_studies, study_settings
 
 TINY = VisionConfig(
     (4, 8, 8), conditioning="readout", interaction_size=8, interaction_heads=2, encoding_size=5, reference="axis",
@@ -42,24 +53,27 @@ TINY = VisionConfig(
 SMALL = LesionConfig(channels=(8, 8))
 RECIPE = FinderRecipe(images=4, edge=16, steps=150, rate=0.01)
 EDGE = 24
+WORLD = np.diag([2.0, 2.0, 2.0, 1.0])
 
 
-def kept(folder: Path, number: int, bright: bool, kind: str = "FLAIR") -> KeptDepartures:
+def kept(
+    folder: Path, number: int, bright: bool, kind: str = "FLAIR", image: int = 0, shown: float = 1.0
+) -> KeptDepartures:
     """Noise, and a ball that is too bright, which belongs to the first of two targets, or too dark, to the second."""
     chance = Chance.seeded(number)
     grid = torch.stack(torch.meshgrid(*[torch.arange(EDGE)] * 3, indexing="ij")).float()
     centre = torch.tensor([6.0 + chance.integer(12) for _ in range(3)])
     ball = (grid - centre[:, None, None, None]).square().sum(dim=0) < 16
     features = chance.normal(CHANNELS, EDGE, EDGE, EDGE) * 0.3
-    features[1:3] += ball * (1.0 if bright else -1.0)
+    features[1:3] += ball * (shown if bright else -shown)
     features[BRAIN] = 1.0
     shares = torch.zeros(2, EDGE, EDGE, EDGE)
     shares[0 if bright else 1][ball] = 1.0
-    return keep(folder / f"{number}.safetensors", features, shares, kind)
+    return keep(folder / f"1_{number}_{image}.safetensors", Placed(features[None], WORLD), shares, kind)
 
 
-def several(folder: Path, first: int, count: int = 8) -> list[KeptDepartures]:
-    return [kept(folder, number, number % 2 == 0) for number in range(first, first + count)]
+def several(folder: Path, first: int, count: int = 8) -> list[Study]:
+    return [(kept(folder, number, number % 2 == 0),) for number in range(first, first + count)]
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +129,7 @@ def test_a_lesion_is_offered_where_enough_images_found_it_alone(
     learned: tuple[LesionNetwork, torch.Tensor], tmp_path: Path
 ) -> None:
     network, phi = learned
-    images = [kept(tmp_path, n, True, "CT" if n < 2 else "FLAIR") for n in range(10)]
+    images = [(kept(tmp_path, n, True, "CT" if n < 2 else "FLAIR"),) for n in range(10)]
     names = ("bright", "dark")
     thresholds, shows = choose(network, phi, names, images, 1.0)
     assert shows == {"bright": ("FLAIR",), "dark": ()}  # two images of CT are too few to say
@@ -136,7 +150,7 @@ def test_a_threshold_is_the_best_for_images_that_show_the_lesion_each_counting_t
     nothing = ("FLAIR", small[1], np.zeros_like(small[2]))
     for given, threshold in (([*[small] * 9, large], 0.35), ([*[large] * 9, small], 0.85), ([nothing], 0.5)):
         monkeypatch.setattr(evaluation, "_found", lambda *_, given=given: iter(given))
-        images = [kept(tmp_path, 0, True)] * len(given)
+        images = [(kept(tmp_path, 0, True),)] * len(given)
         thresholds, shows = choose(LesionNetwork(SMALL), torch.zeros(1, 32), ("lesion",), images, 0.001)
         assert thresholds == {"lesion": threshold}
         assert shows == {"lesion": ("FLAIR",) if len(given) > 1 else ()}
@@ -145,7 +159,9 @@ def test_a_threshold_is_the_best_for_images_that_show_the_lesion_each_counting_t
 def test_what_is_kept_comes_back_whole_and_in_parts(tmp_path: Path) -> None:
     features, shares = torch.randn(CHANNELS, 6, 7, 8), torch.zeros(3, 6, 7, 8)
     shares[2, 1:3, 4, 5] = 0.8
-    kept_one = keep(tmp_path / "one.safetensors", features, shares, "CT")
+    world = np.array([[0.0, -2.0, 0.1, 5.0], [2.0, 0.0, 0.0, -7.0], [0.0, 0.1, 2.0, 1.0 / 3.0], [0, 0, 0, 1.0]])
+    kept_one = keep(tmp_path / "7_00004_1.safetensors", Placed(features[None], world), shares, "CT")
+    assert kept_one.study == "7_00004" and np.array_equal(np.array(kept_one.world), world)
     assert kept_one == open_kept(kept_one.path)
     assert (kept_one.kind, kept_one.shape, kept_one.present, kept_one.targets) == ("CT", (6, 7, 8), (2,), 3)
     torch.testing.assert_close(kept_one.features(), features, atol=1e-2, rtol=1e-2)
@@ -154,20 +170,71 @@ def test_what_is_kept_comes_back_whole_and_in_parts(tmp_path: Path) -> None:
     assert torch.equal(kept_one.features(box), kept_one.features()[(slice(None), *box)])
     assert torch.equal(kept_one.shares(box), kept_one.shares()[(slice(None), *box)])
     assert kept_one.voxels_of(0).tolist() == [[1, 4, 5], [2, 4, 5]]
-    nothing = keep(tmp_path / "none.safetensors", features, 0 * shares, "T1")
+    nothing = keep(tmp_path / "7_00005_0.safetensors", Placed(features[None], world), 0 * shares, "T1")
     assert nothing.present == () and not bool(nothing.shares().any())
+    assert studies_of([kept_one, nothing, kept_one]) == [(kept_one, kept_one), (nothing,)]
 
 
 def test_blocks_lie_in_the_image_and_hold_the_lesion_most_of_the_time(tmp_path: Path) -> None:
     image = kept(tmp_path, 3, True)
     held = 0
     for number in range(40):
-        features, shares = draw_block(image, RECIPE, Chance.seeded(number))
-        assert features.shape == (CHANNELS, 16, 16, 16) and shares.shape == (2, 16, 16, 16)
-        held += bool((shares > 0.5).any())
+        block = draw_block((image,), RECIPE, Chance.seeded(number))
+        assert block.features.shape == (1, CHANNELS, 16, 16, 16) and block.shares.shape == (2, 16, 16, 16)
+        assert block.kinds == ("FLAIR",) and bool(block.inside.all())
+        held += bool((block.shares > 0.5).any())
     assert held > 30
     small = replace(RECIPE, edge=64)
-    assert draw_block(image, small, Chance.seeded(1))[0].shape == (CHANNELS, EDGE, EDGE, EDGE)
+    assert draw_block((image,), small, Chance.seeded(1)).features.shape == (1, CHANNELS, EDGE, EDGE, EDGE)
+
+
+@pytest.mark.requirement("a lesion is looked for in all images of a session together")
+def test_beside_a_block_lies_what_the_other_images_of_its_study_show_there(tmp_path: Path) -> None:
+    grid = torch.stack(torch.meshgrid(*[torch.arange(EDGE)] * 3, indexing="ij")).float()
+    features = torch.zeros(CHANNELS, EDGE, EDGE, EDGE)
+    features[:3], features[BRAIN] = grid, 1.0  # where a voxel lies, in three channels
+    moved = WORLD.copy()
+    moved[0, 3] = 12.0  # six voxels further right
+    shares = torch.zeros(1, EDGE, EDGE, EDGE)
+    one = keep(tmp_path / "1_1_0.safetensors", Placed(features[None], WORLD), shares, "FLAIR")
+    other = keep(tmp_path / "1_1_1.safetensors", Placed(features[None], moved), shares, "T2")
+    plain = replace(RECIPE, blind=0.0, beside=1.0)
+    for number in range(20):
+        block = draw_block((one, other), plain, Chance.seeded(number))
+        shift = -6.0 if block.kinds == ("FLAIR", "T2") else 6.0
+        assert block.kinds in (("FLAIR", "T2"), ("T2", "FLAIR")) and bool(block.inside[0].all())
+        own, beside, inside = block.features[0, 0], block.features[1, 0], block.inside[1]
+        assert bool(inside.any()) and torch.allclose(beside[inside], (own + shift)[inside], atol=0.02)
+        assert bool((((own + shift) >= -0.5) & ((own + shift) <= EDGE - 0.5) == inside).all())
+
+
+def test_studies_and_single_images_are_learned_from_in_turn(tmp_path: Path) -> None:
+    studies: list[Study] = several(tmp_path, 0, 4)
+    studies += [(kept(tmp_path, 9, True), kept(tmp_path, 9, True, "T2", 1))]
+    drawn = [draw_blocks(studies, LesionConfig(), replace(RECIPE, beside=1.0), step).images for step in range(60)]
+    assert {*drawn} == {(1,), (2,)}
+    assert 5 < drawn.count((1,)) < 30
+
+
+@pytest.mark.requirement("a lesion is looked for in all images of a session together")
+def test_what_one_image_hides_is_learned_from_those_beside_it(tmp_path: Path) -> None:
+    """FLAIR shows next to nothing, T2 all."""
+
+    def study(number: int) -> Study:
+        return (
+            kept(tmp_path, number, True, "FLAIR", 0, 0.02),
+            kept(tmp_path, number, True, "T2", 1),
+        )
+
+    phi = torch.randn(2, 32, generator=torch.Generator().manual_seed(1))
+    studies = [study(number) for number in range(8)]
+    network = learn_finder(SMALL, phi, studies, replace(RECIPE, beside=1.0), tmp_path / "state.pt", lambda _: None)
+    held = [study(number) for number in range(100, 104)]
+    alone = [(images[0],) for images in held]
+    names, thresholds, shows = ("bright", "dark"), {"bright": 0.5, "dark": 0.5}, {"bright": ("FLAIR",), "dark": ()}
+    joined = judge(network, phi, names, held, 1.0, thresholds, shows)["bright"]
+    single = judge(network, phi, names, alone, 1.0, thresholds, shows)["bright"]
+    assert (joined.dice or 0.0) > 0.6 > (single.dice or 0.0) + 0.3
 
 
 def seen(shares: torch.Tensor, anything: float, named: float) -> Seen:
@@ -211,11 +278,13 @@ def test_the_loss_of_several_blocks_is_the_mean_of_theirs() -> None:
 def test_several_blocks_of_a_step_are_those_that_would_be_drawn_one_by_one(tmp_path: Path) -> None:
     images, config = several(tmp_path, 0), LesionConfig()
     many = replace(RECIPE, batch=3, steps=2)
+    images += [(kept(tmp_path, 50, True), kept(tmp_path, 50, True, "T2", 1))]
     (first, second) = blocks_from(images, config, many, 0, torch.device("cpu"))
     alone = [draw_blocks(images, config, RECIPE, number) for number in range(6)]
     assert torch.equal(torch.cat([first.features, second.features]), torch.cat([one.features for one in alone]))
     assert torch.equal(torch.cat([first.shares, second.shares]), torch.cat([one.shares for one in alone]))
-    assert torch.equal(first.kinds, config.kind_of("FLAIR").expand(3, -1))
+    assert torch.equal(torch.cat([first.kinds, second.kinds]), torch.cat([one.kinds for one in alone]))
+    assert first.images + second.images == sum((one.images for one in alone), ())
 
 
 def test_a_training_of_some_minutes_ends_with_them_and_may_begin_from_other_weights(tmp_path: Path) -> None:
@@ -241,7 +310,8 @@ def test_departures_of_synthetic_heads_are_kept_around_the_brain_and_drawn_once(
     said: list[str] = []
 
     def drawn() -> list[KeptDepartures]:
-        return draw_departures(network, conditions, [subject], BROAD, range(20), source, tmp_path, said.append)
+        anatomist = Anatomist(network, conditions)
+        return draw_departures(anatomist, [subject], BROAD, range(20), source, tmp_path, said.append)
 
     found = drawn()
     assert found and said == ["20 of 20 images"]
@@ -249,6 +319,29 @@ def test_departures_of_synthetic_heads_are_kept_around_the_brain_and_drawn_once(
         assert image.features().shape == (CHANNELS, *image.shape)
         assert image.targets == len(finder_targets(BROAD)) == 1 + len(BROAD.pathologies)
     assert any(image.present for image in found)
+    written = [image.path.stat().st_mtime_ns for image in found]
+    assert drawn() == found and [image.path.stat().st_mtime_ns for image in found] == written
+
+
+def test_the_images_of_a_study_are_kept_beside_each_other(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    subject, anatomy = head_and_anatomy()
+    network, table = VisionNetwork(TINY).eval(), ConditionTable(LABELS.targets, 32)
+    conditions = dict(zip(table.names, table(1).detach()[:, 0], strict=True))
+    anatomist, settings = Anatomist(network, conditions), replace(study_settings(), finest_mm=3.0)
+    assert settings.several == 0.0 and settings.kinds and "microbleed" not in settings.kinds
+
+    def drawn() -> list[KeptDepartures]:
+        arguments = (anatomist, [subject], [anatomy], settings, ("lesion", "infarct"), 3, range(6), tmp_path)
+        return draw_studies(*arguments, lambda _: None)
+
+    found = drawn()
+    studies = studies_of(found)
+    assert studies and all(len(study) > 1 for study in studies)
+    assert any(image.present for image in found)
+    for study in studies:
+        first, *others = (np.array(image.world)[:3, 3] for image in study)
+        assert all(np.linalg.norm(first - other) < 100 for other in others)  # of one head
     written = [image.path.stat().st_mtime_ns for image in found]
     assert drawn() == found and [image.path.stat().st_mtime_ns for image in found] == written
 
@@ -306,15 +399,29 @@ def test_a_run_learns_from_heads_that_it_is_not_judged_on_and_writes_the_checkpo
     save_conditions(ConditionTable(names, 32), table)
     finder = replace(RECIPE, images=2, steps=3, edge=8)
     judged: list[int] = []
+    offered: list[dict[str, tuple[str, ...]]] = []
 
     def counted(*arguments: Any) -> dict[str, PathologyScore]:
         judged.append(len(arguments[3]))
+        offered.append(arguments[6])
         return judge(*arguments)
 
+    def everywhere(*arguments: Any) -> tuple[dict[str, float], dict[str, tuple[str, ...]]]:
+        thresholds, shows = choose(*arguments)
+        return thresholds, dict.fromkeys(shows, ("FLAIR", "T1"))
+
     monkeypatch.setattr("vp_train.training.finder_run.judge", counted)
+    with monkeypatch.context() as patched:
+        patched.setattr("vp_train.training.finder_run.choose", everywhere)
+        train_finder(recipe, heads, folder, table, cache, finder, 2, lambda _: None, nowhere=("T1",))
+    assert {*offered[0].values()} == {("FLAIR",)}
+    judged.clear()
     train_finder(recipe, heads, folder, table, cache, finder, 2, lambda _: None)
     train_finder(recipe, heads, folder, table, cache, finder, 2, lambda _: None, further=recipe)
     assert judged == [2, 4]
+    with_studies = replace(finder, studies=2)
+    train_finder(recipe, heads, folder, table, cache, with_studies, 8, lambda _: None)
+    assert judged[2] > 8 and list((cache / "departures").glob("*_1.safetensors"))
     assert (folder / "lesions.safetensors").is_file()
     opened = open_checkpoint(folder)
     assert opened.lesions is None  # three steps find nothing
@@ -330,8 +437,8 @@ def test_several_processes_draw_what_one_would(tmp_path: Path, heads: Path) -> N
     folder, recipe = checkpoint(tmp_path / "weights"), replace(BROAD, regions=0)
     alone = DeparturesSource(folder, heads, tmp_path / "alone", recipe).draw(3, lambda _: None)
     together = DeparturesSource(folder, heads, tmp_path / "together", recipe).draw(3, lambda _: None, workers=2)
-    assert [image.path.name for image in together] == [image.path.name for image in alone]
+    assert [study[0].path.name for study in together] == [study[0].path.name for study in alone]
     assert alone
-    for one, other in zip(alone, together, strict=True):
+    for (one,), (other,) in zip(alone, together, strict=True):
         torch.testing.assert_close(one.features(), other.features(), atol=0.02, rtol=0.02)  # threads round differently
         torch.testing.assert_close(one.shares(), other.shares())

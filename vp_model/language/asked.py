@@ -230,16 +230,13 @@ def _beside(mention: Mention, side: str) -> bool:
     )
 
 
-def readings_of(asked: Reading, places: Collection[str] = ()) -> tuple[Reading, ...]:
+def readings_of(asked: Reading) -> tuple[Reading, ...]:
     """What of the structures that a prompt names may be what it asks for: all, or all but some of those that are also
     named for another reason: the brain, diseases ("known glioma"), and the white matter that lesions lie in.
-
-    Args:
-        places: structures that say where lesions lie.
     """
     structures = load_ontology().structures
     diseases = {item.name for item in asked if structures[item.name].kind == "pathology"}
-    other = {*NEED_NO_PART, *diseases, *([HOLDS_LESIONS, *places] if diseases else [])}
+    other = {*NEED_NO_PART, *diseases, *([HOLDS_LESIONS] if diseases else [])}
     extra = [index for index, item in enumerate(asked) if item.name in other and not item.meant][:MOST_DROPPED]
     found: list[Reading] = []
     for count in range(len(extra) + 1):

@@ -29,14 +29,8 @@ from vp_model.language.extremes import extreme_of, fits_extreme, made_extreme
 from vp_model.language.images import images_read
 from vp_model.language.matching import BOUND, EXTENT, OTHER_BOUND, SECOND, line_fits, measurable, task_fits
 from vp_model.language.moments import VISIT, asked_moment
-from vp_model.language.needs import (
-    may_miss_image,
-    may_miss_session,
-    of_one_session,
-    of_session,
-    without_history,
-)
-from vp_model.language.placing import lobes_mended, lobes_of_lesions
+from vp_model.language.needs import may_miss_image, may_miss_session, of_one_session, of_session, without_history
+from vp_model.language.placing import lobes_mended, lobes_of_lesions, placed
 from vp_model.language.prompted import prompted_by
 from vp_model.language.quantities import margins_of, percentiles_of, sizes_of
 from vp_model.language.reading import FOREIGN, STRANGE, UNLEARNED, read_all, reading_of
@@ -76,10 +70,10 @@ class Held:
         Args:
             known: names of the structures that can be asked for, without sides.
         """
-        asked = asked_structures(prompt, known)
-        structures = load_ontology().structures
-        mentions = read_all(prompt)
-        self._readings = readings_of(asked, lobes_of_lesions(mentions))
+        structures, mentions = load_ontology().structures, read_all(prompt)
+        places = lobes_of_lesions(prompt, mentions)  # they tell of what is asked for, and are not asked for themselves
+        asked = tuple(item for item in asked_structures(prompt, known) if item.name not in places)
+        self._readings = readings_of(asked)
         self._diseases = tuple(dict.fromkeys(item.name for item in asked if structures[item.name].kind == "pathology"))
         # A longer word that nobody knows may be a structure's name with slips in it, which α may have understood.
         self._complete = not any(
@@ -166,6 +160,8 @@ class Held:
             found.append(line.replace(statement, relation))
         found += made_extreme(statement, before, self._extreme, self._last)
         found += lobes_mended(statement, self._prompted.lobes, self._prompted.told)
+        names, said = [item.name for item in self._readings[0]], self._prompted
+        found += placed(statement, before, said.places, said.told, names, said.signalled)
         if self._prompted.axis:
             found.append(EXTENT.sub(rf"\g<call>{self._prompted.axis}", line))
         if self._moment.of_all_sessions(statement, before):
@@ -258,7 +254,7 @@ class Held:
         return region is None or region.kind != "pathology" or region.name in self._diseases
 
     def _contrast(self, statement: str, before: Sequence[str]) -> str:
-        return contrast_mended(statement, before, self._prompted.told, self._kinds)
+        return contrast_mended(statement, before, self._prompted.told, self._kinds, self._prompted.words)
 
     def _relation(self, statement: str, before: Sequence[str]) -> str:
         if not self._complete:

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from vp_model.language.asked import NEED_NO_PART, segmented_in
 from vp_model.language.moments import YEAR
-from vp_model.language.placing import lobe_fits
+from vp_model.language.placing import lobe_fits, placed
 from vp_model.language.prompted import LONGEST, VOLUME, Prompted
 from vp_model.ontology import load_ontology
 
@@ -209,6 +209,9 @@ def line_fits(statement: str, before: Sequence[str], prompted: Prompted) -> bool
     if bound is not None and {*BOUNDS} & prompted.told == {OTHER_BOUND[bound["call"]]}:
         return False
     if not lobe_fits(statement, prompted.lobes, prompted.told):
+        return False
+    names = [item.name for item in prompted.asked]
+    if placed(statement, before, prompted.places, prompted.told, names, prompted.signalled):
         return False
     moment = MOMENT.match(statement)
     if moment is not None and TOLD_OF[moment["call"]] not in prompted.moments:

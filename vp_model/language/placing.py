@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from vp_model.language.reading import Mention
 from vp_model.ontology import load_ontology
@@ -11,12 +12,23 @@ from vp_model.ontology.places import load_places
 
 IN_LOBE = re.compile(r'(?P<call>\bin_lobe\(\w+, ")(?P<side>left |right )?(?P<lobe>[a-z ]+)(?="\))')
 SIDES = ("left", "right")
-WITHIN = frozenset({"in", "within", "inside", "into", "of", "involving", "affecting"})
+WITHIN = frozenset({"in", "within", "inside", "involving", "affecting", "of"})
 """Words before a place that something lies in."""
+JOINING = frozenset({"and", "or", "plus", "vs", "versus", "to", "than", "from", "with", "by", "against"})
+MOST_BETWEEN = 4
+"""Words between lesions and the word before their place: `lesions are there in`, `lesions that are located within`."""
+PART = re.compile(r'^(?P<name>\w+)_all = segment\("(?P<region>[^"]+)"')
+WHOLE = re.compile(r'^(?P<name>roi(?:_\d+)?) = segment\("(?P<region>[^"]+)"(?P<volumes>.*)$')
+ANY = re.compile(r'^roi\w* = segment\("[^"]+"(?P<volumes>.*)$')
+SAID = 'task("location")'
+MEASURED = frozenset({'task("segmentation")', 'task("volume analysis")'})
+"""Tasks on lesions of a signal."""
+SIGNALS = ("hyper", "hypo", "bright", "dark", "iso")
+"""Beginnings of words for it."""
+NOT_OF_SIGNAL = frozenset({"share", "change", "compare", "brighter", "biggest", "periventricular", "juxtacortical"})
+"""Concepts of other questions, and of other parts."""
 BETWEEN = frozenset({"the", "a", "left", "right", "l", "r", "both", "or", "either"})
 """Words between them and a place, or between places."""
-LESION_WORDS = 2
-"""Words between a place and the lesions that it is said of: `frontal lobe (white matter) lesions`."""
 
 
 def lobes_named(mentions: Sequence[Mention]) -> tuple[str, ...]:
@@ -24,23 +36,79 @@ def lobes_named(mentions: Sequence[Mention]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(place for _, place in _places(mentions)))
 
 
-def lobes_of_lesions(mentions: Sequence[Mention]) -> frozenset[str]:
-    """Of the structures that a prompt names those that say where its lesions lie: `in the frontal lobe`, `or parietal
-    lobe`, `frontal lobe lesions`. Empty where it names no lesions.
+def lobes_of_lesions(prompt: str, mentions: Sequence[Mention]) -> tuple[str, ...]:
+    """Of the places that a prompt names those that say where its lesions lie: `lesions in the frontal lobe`, `or
+    parietal lobe`, `frontal lobe lesions`.
     """
-    diseases = [index for index, mention in enumerate(mentions) if _is_disease(mention)]
-    if not diseases:
-        return frozenset()
-    found = set()
+    found: list[str] = []
     for index, place in _places(mentions):
         before = index - 1
         while before >= 0 and (mentions[before].words[0] in BETWEEN or mentions[before].name in found):
             before -= 1
-        within = before >= 0 and mentions[before].words[0] in WITHIN
-        told_of = any(0 < disease - index <= LESION_WORDS for disease in diseases)
-        if (within and any(disease < index for disease in diseases)) or told_of:
-            found.add(place)
-    return frozenset(found)
+        after = mentions[index + 1] if index + 1 < len(mentions) else None
+        told_of = after is not None and _is_disease(after) and _beside(prompt, mentions[index], after)
+        if told_of or (before >= 0 and mentions[before].words[0] in WITHIN and _of_disease(mentions, before)):
+            found.append(place)
+    return tuple(dict.fromkeys(found))
+
+
+def _of_disease(mentions: Sequence[Mention], within: int) -> bool:
+    """Whether a word such as `in` tells of lesions shortly before it; `of` stands beside them."""
+    most = 1 if mentions[within].words[0] == "of" else MOST_BETWEEN + 1
+    for mention in reversed(mentions[max(0, within - most) : within]):
+        if _is_disease(mention):
+            return True
+        if mention.sort == "structure" or mention.words[0] in JOINING:
+            return False
+    return False
+
+
+def signal_of_lesions(mentions: Sequence[Mention]) -> bool:
+    """Whether lesions are meant by their signal: `dark lesions`."""
+    return any(
+        _is_disease(lesion) and word.sort == "concept" and word.words[0].startswith(SIGNALS)
+        for word, lesion in pairwise(mentions)
+    )
+
+
+def _beside(prompt: str, first: Mention, second: Mention) -> bool:
+    """Whether nothing stands between two mentions: no comma, no sign of a list."""
+    return re.search(rf"\b{re.escape(first.words[-1])}\s+{re.escape(second.words[0])}", prompt.lower()) is not None
+
+
+def placed(
+    statement: str,
+    before: Sequence[str],
+    lobes: Sequence[str],
+    told: frozenset[str],
+    asked: Sequence[str],
+    signal: bool = False,
+) -> list[str]:
+    """What a line must be where lesions are meant by their place or signal and it takes all of them, or the place: they
+    are segmented to choose from, and chosen from. Nothing where the line is right.
+
+    Args:
+        lobes: places of the lesions (`lobes_of_lesions`); told: concepts of the prompt.
+        asked: structures that the prompt asks for, without these places.
+        signal: `signal_of_lesions`.
+    """
+    chosen_by_signal = signal and bool(before) and before[0] in MEASURED and told.isdisjoint(NOT_OF_SIGNAL)
+    if not (lobes or chosen_by_signal) or SAID in before:
+        return []
+    part, whole = PART.match(statement), WHOLE.match(statement)
+    begins = ANY.match(statement)
+    if len(asked) == 1 and begins is not None and not any(ANY.match(line.strip()) for line in before):
+        right = f'roi_all = segment("{asked[0]}"{begins["volumes"]}'
+        return [] if part is not None and right == statement else [right]
+    structures = load_ontology().structures
+    if not lobes:
+        return []
+    if whole is not None and whole["region"] in structures and structures[whole["region"]].kind == "pathology":
+        return [f'{whole["name"]}_all = segment("{whole["region"]}"{whole["volumes"]}']
+    last = PART.match(before[-1].strip()) if before else None
+    if last is None or structures[last["region"]].kind != "pathology" or IN_LOBE.search(statement) is not None:
+        return []
+    return lobes_mended(f'{last["name"]} = in_lobe({last["name"]}_all, "{lobes[0]}")', lobes, told)
 
 
 def lobe_before_lesions(mentions: Sequence[Mention]) -> str:

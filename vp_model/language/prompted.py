@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vp_model.language.asked import Reading, in_one_list
 from vp_model.language.moments import PRESENT
-from vp_model.language.placing import lobes_named
+from vp_model.language.placing import lobes_named, lobes_of_lesions, signal_of_lesions
 from vp_model.language.reading import Mention, words_of
 
 VOLUME, LONGEST = "volume", "longest"
@@ -46,7 +46,8 @@ class Prompted:
         listed: nothing but words that join stands between the structures that it names.
         measured: `told`, without what only sounds so: a report that is written, the volume that is looked at, the
             largest diameter.
-        lobes: places of lesions that it names (`placing.lobes_named`).
+        lobes: places of lesions that it may name (`placing.lobes_named`); places: that it surely does;
+            signalled: it means lesions by their signal.
         axis: the one direction of the body that it names, as programs write it; empty where it names none, or several.
     """
 
@@ -61,6 +62,8 @@ class Prompted:
     listed: bool = True
     measured: frozenset[str] = frozenset()
     lobes: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
+    signalled: bool = False
 
 
 def prompted_by(
@@ -92,6 +95,8 @@ def prompted_by(
         in_one_list(prompt, known),
         measured_in(mentions),
         lobes_named(mentions),
+        lobes_of_lesions(prompt, mentions),
+        signal_of_lesions(mentions),
     )
 
 

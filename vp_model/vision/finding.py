@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from vp_model.geometry import Placed, field_of_view, resample
+from vp_model.geometry import Placed, field_of_view, moved_world, resample
 from vp_model.vision.config import Refining
 from vp_model.vision.departure import around_brain, departures
 from vp_model.vision.inference import FeatureCache
@@ -16,10 +16,6 @@ from vp_model.vision.network import VisionNetwork
 from vp_model.vision.prepare import Prepared, restore
 from vp_model.volume import Volume
 
-OWN = 0.3
-"""Weight of an image itself beside the mean over all images of its session. On single lesions in studies of several
-images the mean finds more than the FLAIR alone (Dice .53 against .42).
-"""
 DENSEST_HU = 100.0
 """What is denser on CT is bone, calcium, metal or contrast agent: clotted blood stays below."""
 Departed = tuple[Volume, Prepared, torch.Tensor | None]
@@ -46,16 +42,11 @@ def shown_in(kinds: Sequence[str], images: Sequence[tuple[int, str]]) -> tuple[i
     return tuple(index for index, (session, kind) in enumerate(given) if kind == chosen[session])
 
 
-def combined(own: Placed, images: Sequence[Placed]) -> torch.Tensor:
-    """(1, w, h, d) on the grid of an image: its own probabilities with the mean over all images of its session, itself
-    among them, that reach as far.
-    """
+def together(own: Placed, images: Sequence[Placed]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images of a session on the grid of one of them: (n, c, w, h, d), and (n, w, h, d) bool where each reaches."""
     shape, world = own.shape, own.world
-    total, count = torch.zeros_like(own.features), torch.zeros(shape)
-    for image in images:
-        total += resample(image, shape, world)
-        count += field_of_view(image.shape, image.world, shape, world)
-    return (OWN * own.features + (1 - OWN) * total / count.clamp(min=1))[0]
+    reached = [field_of_view(image.shape, image.world, shape, world) for image in images]
+    return torch.cat([resample(image, shape, world) for image in images]), torch.stack(reached)
 
 
 @dataclass(eq=False)
@@ -88,17 +79,13 @@ class LesionFinder:
         """
         shown = shown_in(self.shows[name], [(volume.session, volume.kind) for volume in volumes])
         found = [torch.zeros(volume.shape) for volume in volumes]
-        seen: dict[int, Placed] = {}
         for index in shown or range(len(volumes)):
-            beside = [number for number, other in enumerate(volumes) if self._beside(volumes[index], other)]
-            together = sorted({index, *beside})
-            for number in together:
-                if number not in seen:
-                    seen[number] = self._find_in(volumes[number], phi[:, number])
-            all_of_them = combined(seen[index], [seen[number] for number in together])
-            found[index] = restore(self._look(volumes[index])[1], all_of_them)[0].clamp_(0.0, 1.0)
-            if volumes[index].kind.upper() == "CT":
-                found[index][volumes[index].features[0] > DENSEST_HU] = 0.0
+            volume = volumes[index]
+            beside = [other for other in volumes if other is not volume and self._beside(volume, other)]
+            prepared = self._look(volume)[1]
+            found[index] = restore(prepared, self._find_in(volume, beside, phi[:, index]))[0].clamp_(0.0, 1.0)
+            if volume.kind.upper() == "CT":
+                found[index][volume.features[0] > DENSEST_HU] = 0.0
         return found
 
     def _beside(self, volume: Volume, other: Volume) -> bool:
@@ -106,17 +93,34 @@ class LesionFinder:
         return other.session == volume.session and other.kind.upper() in self.network.config.kinds
 
     @torch.inference_mode()
-    def _find_in(self, volume: Volume, phi: torch.Tensor) -> Placed:
-        """Probabilities (1, 1, w, h, d) in one image alone, on the grid on which m reads it."""
+    def _find_in(self, volume: Volume, beside: Sequence[Volume], phi: torch.Tensor) -> torch.Tensor:
+        """Probabilities (1, w, h, d) in an image, on the grid on which m reads it.
+
+        Args:
+            beside: images of its session that are looked at with it.
+            phi: (1, d).
+        """
         _, prepared, departed = self._look(volume)
         whole = torch.zeros(1, *prepared.image.shape)
         place = None if departed is None else around_brain(departed)
-        if departed is not None and place is not None:
-            box = (slice(None), *place)
-            kind = self.network.config.kind_of(volume.kind)
-            whole[box] = lesions_in(departed[box], kind, phi.cpu(), self.network)
-        return Placed(whole[None], prepared.image.world)
+        if departed is None or place is None:
+            return whole
+        heads = [(other.kind, self._brain(other)) for other in (volume, *beside)]
+        known = [(self.network.config.kind_of(kind), head) for kind, head in heads if head is not None]
+        departures_there, reached = together(known[0][1], [head for _, head in known])
+        kinds = torch.cat([kind for kind, _ in known])
+        whole[:, *place] = lesions_in(departures_there, kinds, phi.cpu(), self.network, reached)
+        return whole
 
+    def _brain(self, volume: Volume) -> Placed | None:
+        """(1, CHANNELS, w, h, d) departures around the brain; None where there is none."""
+        _, prepared, departed = self._look(volume)
+        place = None if departed is None else around_brain(departed)
+        if departed is None or place is None:
+            return None
+        return Placed(departed[:, *place][None], moved_world(prepared.image.world, place))
+
+    @torch.inference_mode()
     def _look(self, volume: Volume) -> Departed:
         if id(volume) not in self._departed:
             seen = self.cache.look(self.vision, [volume])

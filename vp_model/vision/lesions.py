@@ -5,11 +5,13 @@ m itself, which must tell a lesion from any structure in any contrast, learned l
 expected is taken out beforehand a network of a sixth of m's size finds lesions after a few hundred steps.
 What lesions have in common is learned from all of them, and what tells their kinds apart where a lesion is: φ asks for
 one.
+All images of a session look together, on the grid of the one that is asked about: each is read alone, and attention
+over them (as in m, paper 3.1) says for each voxel which of them to believe: what one hides another may show.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +30,11 @@ FILE = "lesions.safetensors"
 GROUPS = 4
 RARE = -3.0
 """Logit of a lesion before anything is learned."""
+OWN = 0.3
+"""Weight of an image's own features beside those that attention chooses from all images of its session."""
+HEADS = 4
+NOWHERE = -1e4
+"""Attention where an image does not reach."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,9 @@ class _Residual(nn.Module):
 
 
 class LesionNetwork(nn.Module):
-    """Departures of one image and k conditions → where any lesion is, and which of the conditions one there answers."""
+    """Departures of the images of a session and k conditions → where any lesion is in one of them, and which of the
+    conditions it answers.
+    """
 
     def __init__(self, config: LesionConfig) -> None:
         super().__init__()
@@ -107,18 +116,56 @@ class LesionNetwork(nn.Module):
         self.back = nn.ModuleList(nn.Conv3d(two, one, 1) for one, two in pairwise(widths))
         self.up = nn.ModuleList(_Residual(width) for width in widths[:-1])
         self.norm = GroupNorm(GROUPS, widths[0])
+        self.attend = nn.Conv3d(widths[0], HEADS, 1)
+        self.mix = Convolution(2 * widths[0], widths[0])
+        self.joined = nn.Conv3d(widths[0], widths[0], 1)
         self.any = nn.Conv3d(widths[0], 1, 1)
         self.features = nn.Conv3d(widths[0], config.features, 1)
         self.key = nn.Linear(config.condition_size, config.features + 1)
         nn.init.constant_(self.any.bias, RARE)  # type: ignore[arg-type]
+        for layer in (self.attend, self.joined):  # all images count the same at first, as they are
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
-    def forward(self, departure: torch.Tensor, kind: torch.Tensor, phi: torch.Tensor) -> Seen:
-        """
+    def forward(
+        self,
+        departure: torch.Tensor,
+        kind: torch.Tensor,
+        phi: torch.Tensor,
+        inside: torch.Tensor | None = None,
+        images: Sequence[int] | None = None,
+    ) -> Seen:
+        """What is seen in the first image of each session.
+
         Args:
-            departure: (b, CHANNELS, w, h, d).
-            kind: (b, kinds), `LesionConfig.kind_of`.
+            departure: (n, CHANNELS, w, h, d) images of b sessions, those of one beside each other on the grid of its
+                first.
+            kind: (n, kinds), `LesionConfig.kind_of`.
             phi: (k, d).
+            inside: (n, 1, w, h, d) bool, where each image reaches; None: everywhere.
+            images: of each session, how many there are; None: one of each.
         """
+        x = self._read(departure, kind)
+        if inside is None:
+            inside = torch.ones_like(x[:, :1], dtype=torch.bool)
+        counts = list(images or [1] * len(x))
+        sessions = zip(x.split(counts), inside.split(counts), strict=True)
+        x = torch.cat([self._together(own, reached) for own, reached in sessions])
+        key = self.key(phi)
+        named = torch.einsum("bcwhd,kc->bkwhd", functional.silu(self.features(x)), key[:, :-1])
+        return Seen(self.any(x), named + key[:, -1][:, None, None, None])
+
+    def _together(self, x: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+        """(1, c, w, h, d) of the images (n, c, w, h, d) of a session, for the first of them."""
+        count, channels = x.shape[:2]
+        weights = torch.softmax(self.attend(x).masked_fill(~inside, NOWHERE), dim=0)[:, :, None]
+        parts = x.view(count, HEADS, channels // HEADS, *x.shape[2:])
+        chosen = (parts * weights).sum(dim=0).flatten(0, 1)[None]
+        more = self.joined(functional.silu(self.mix(torch.cat([x[:1], chosen], dim=1))))
+        return OWN * x[:1] + (1 - OWN) * chosen + more
+
+    def _read(self, departure: torch.Tensor, kind: torch.Tensor) -> torch.Tensor:
+        """(n, c, w, h, d) features of each image alone."""
         x = self.enter(departure) + self.kind(kind)[:, :, None, None, None]
         skips: list[torch.Tensor] = []
         for level, block in enumerate(self.down):
@@ -130,22 +177,28 @@ class LesionNetwork(nn.Module):
             skip = skips.pop()
             x = functional.interpolate(self.back[level](x), skip.shape[2:], mode="trilinear", align_corners=False)
             x = self.up[level](x + skip)
-        x = functional.silu(self.norm(x))
-        key = self.key(phi)
-        named = torch.einsum("bcwhd,kc->bkwhd", functional.silu(self.features(x)), key[:, :-1])
-        return Seen(self.any(x), named + key[:, -1][:, None, None, None])
+        return functional.silu(self.norm(x))
 
 
 @torch.inference_mode()
-def lesions_in(departure: torch.Tensor, kind: torch.Tensor, phi: torch.Tensor, network: LesionNetwork) -> torch.Tensor:
-    """Probabilities (k, w, h, d) of one image: the mean over it and its mirror image.
+def lesions_in(
+    departure: torch.Tensor,
+    kind: torch.Tensor,
+    phi: torch.Tensor,
+    network: LesionNetwork,
+    inside: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Probabilities (k, w, h, d) in the first image of a session: the mean over the images and their mirror images.
 
     Args:
-        departure: (CHANNELS, w, h, d), the first axis from side to side.
-        kind: (1, kinds); phi: (k, d).
+        departure: (n, CHANNELS, w, h, d) on the grid of the first image, its first axis from side to side.
+        kind: (n, kinds); phi: (k, d).
+        inside: (n, w, h, d) bool, where each image reaches; None: everywhere.
     """
-    plain = network(departure[None], kind, phi).probability[0]
-    mirrored = network(departure.flip(1)[None], kind, phi).probability[0]
+    reached = torch.ones_like(departure[:, 0], dtype=torch.bool) if inside is None else inside
+    counts = [len(departure)]
+    plain = network(departure, kind, phi, reached[:, None], counts).probability[0]
+    mirrored = network(departure.flip(2), kind, phi, reached.flip(1)[:, None], counts).probability[0]
     return (plain + mirrored.flip(1)) / 2
 
 

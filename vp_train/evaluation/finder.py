@@ -1,4 +1,5 @@
-"""How well lesions are found in what the tissues do not explain, on synthetic images of held-out heads.
+"""How well lesions are found in what the tissues do not explain, on synthetic images and studies of held-out heads:
+in each image, with those beside it.
 
 There is no real image with a reference for most of them: what is measured here says that they were learned, not how
 well they are found in patients. Thresholds and the sequence types in which a lesion is looked for are chosen on one set
@@ -14,10 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vp_model.geometry import Placed
+from vp_model.vision.finding import together
 from vp_model.vision.lesions import LesionNetwork, lesions_in
 from vp_train.evaluation.calibration import CANDIDATES
 from vp_train.evaluation.pathology import SMALLEST_ML, PathologyScore
-from vp_train.training.kept_departures import HALF, KeptDepartures
+from vp_train.training.kept_departures import HALF, Study
 
 LEAST_IMAGES = 8
 """A sequence type that fewer images of the first set are of is not offered."""
@@ -33,19 +36,20 @@ def choose(
     network: LesionNetwork,
     phi: torch.Tensor,
     names: Sequence[str],
-    images: Sequence[KeptDepartures],
+    studies: Sequence[Study],
     voxel_ml: float,
 ) -> tuple[dict[str, float], Shows]:
     """Thresholds with the largest mean Dice of images that show a lesion, and the sequence types in which it is surely
     found with them, best first: a handful of images tells good from bad luck no better than their standard error says.
 
     Args:
-        phi: (t, d) conditions of `names`, which are the targets of `images`.
+        phi: (t, d) conditions of `names`, which are the targets of the images.
     """
+    images = [image for study in studies for image in study]
     shared = np.zeros((len(images), len(names), len(CANDIDATES)))
     total = np.zeros_like(shared)
     volumes = []
-    for row, (_, probability, wanted) in enumerate(_found(network, phi, images)):
+    for row, (_, probability, wanted) in enumerate(_found(network, phi, studies)):
         volumes.append(wanted.sum(axis=1))
         for column, threshold in enumerate(CANDIDATES):
             found = probability > threshold
@@ -76,7 +80,7 @@ def judge(
     network: LesionNetwork,
     phi: torch.Tensor,
     names: Sequence[str],
-    images: Sequence[KeptDepartures],
+    studies: Sequence[Study],
     voxel_ml: float,
     thresholds: Mapping[str, float],
     shows: Mapping[str, Sequence[str]],
@@ -84,7 +88,7 @@ def judge(
     """Scores on other images. The mean Dice is that of the sequence types in which a lesion is looked for."""
     dice: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in names}
     elsewhere: dict[str, list[float]] = {name: [] for name in names}
-    for kind, probability, wanted in _found(network, phi, images):
+    for kind, probability, wanted in _found(network, phi, studies):
         for index, name in enumerate(names):
             found, size = probability[index] > thresholds[name], int(wanted[index].sum())
             if size * voxel_ml >= SMALLEST_ML:
@@ -106,10 +110,16 @@ def judge(
 
 @torch.inference_mode()
 def _found(
-    network: LesionNetwork, phi: torch.Tensor, images: Sequence[KeptDepartures]
+    network: LesionNetwork, phi: torch.Tensor, studies: Sequence[Study]
 ) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.bool_]]]:
-    """Sequence type, probabilities and truth (t, voxels) of each image."""
-    for image in images:
-        kind = image.kind.upper()
-        found = lesions_in(image.features(), network.config.kind_of(kind), phi, network)
-        yield kind, found.flatten(1).numpy(), (image.shares() > HALF / 255).flatten(1).numpy()
+    """Sequence type, probabilities and truth (t, voxels) of each image, in order."""
+    for study in studies:
+        known = [image for image in study if image.kind.upper() in network.config.kinds]
+        placed = {image: Placed(image.features()[None], np.array(image.world)) for image in study}
+        for image in study:
+            beside = [image, *(other for other in known if other is not image)]
+            departures, inside = together(placed[image], [placed[other] for other in beside])
+            kinds = torch.cat([network.config.kind_of(other.kind) for other in beside])
+            found = lesions_in(departures, kinds, phi, network, inside)
+            wanted = (image.shares() > HALF / 255).flatten(1).numpy()
+            yield image.kind.upper(), found.flatten(1).numpy(), wanted

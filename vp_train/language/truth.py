@@ -121,19 +121,30 @@ def result_of(program: str, prompt: str, volumes: Sequence[InputVolume], regions
 
 
 def same_result(first: Outcome, second: Outcome) -> bool:
-    """Equal status, task, masks, numbers, words and images, in any order."""
+    """Equal status, task, masks, numbers, words and images, in any order; of what is empty, the same was looked for."""
     return _essence(first) == _essence(second)
 
 
 def _essence(outcome: Outcome) -> tuple[Any, ...]:
     masks = {
-        mask.identifier: (mask.structure, mask.side, mask.visit, mask.volume, mask.voxels.tobytes())
+        mask.identifier: (
+            *(mask.structure, mask.side, mask.visit, mask.volume, mask.voxels.tobytes()),
+            *_unless(mask.voxels.any(), mask.label),
+        )
         for mask in outcome.masks
     }
     measurements = sorted(
-        (item.name, item.structure, item.side, str(item.visit), item.unit, f"{item.value:.6g}")
+        (
+            *(item.name, item.structure, item.side, str(item.visit), item.unit, f"{item.value:.6g}"),
+            *_unless(item.value, item.label),
+        )
         for item in outcome.measurements
     )
     texts = sorted((text.topic, text.text) for text in outcome.texts)
     derived = sorted((image.operation, image.source, image.voxels.tobytes()) for image in outcome.derived)
     return outcome.status, outcome.task, sorted(masks.values()), measurements, texts, derived
+
+
+def _unless(found: object, label: str) -> tuple[str, ...]:
+    """What was looked for, where nothing was found: empty masks of two lobes are not the same."""
+    return () if found else (label,)

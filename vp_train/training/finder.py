@@ -14,7 +14,7 @@ from vp_train.language.optimisation import MovingAverage
 from vp_train.training.convolution_muon import ConvolutionMuon
 from vp_train.training.finder_blocks import blocks_from
 from vp_train.training.finder_recipe import FinderRecipe
-from vp_train.training.kept_departures import KeptDepartures
+from vp_train.training.kept_departures import Study
 
 DECAY, WARMUP = 0.02, 60
 """How fast weights decay, and steps until the rate is whole."""
@@ -26,7 +26,7 @@ LEAST_VOXELS = 4.0
 def learn_finder(
     config: LesionConfig,
     phi: torch.Tensor,
-    kept: Sequence[KeptDepartures],
+    kept: Sequence[Study],
     recipe: FinderRecipe,
     state: Path,
     say: Callable[[str], None] = print,
@@ -66,7 +66,7 @@ def learn_finder(
             break
         fall = recipe.fall(spent)
         with torch.autocast(at.type, torch.bfloat16, enabled=at.type == "cuda"):
-            seen = network(blocks.features, blocks.kinds, phi)
+            seen = network(blocks.features, blocks.kinds, phi, blocks.inside, blocks.images)
         loss, dice = finder_loss(Seen(seen.any.float(), seen.named.float()), blocks.shares, recipe, fall)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

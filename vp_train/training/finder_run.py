@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from vp_train.training.condition import read_table, save_conditions
 from vp_train.training.departures_drawing import DeparturesSource
 from vp_train.training.finder import learn_finder
 from vp_train.training.finder_recipe import FinderRecipe
-from vp_train.training.kept_departures import KeptDepartures, finder_targets
+from vp_train.training.kept_departures import Study, finder_targets
 from vp_train.training.recipe import Recipe
 
 STATE = "finder_state.pt"
@@ -27,6 +27,8 @@ HELD_OUT_SEEDS = 5_001, 5_002
 """Of the images that choose and of those that judge."""
 FURTHER_SEEDS = 5_003, 5_004
 """Of further ones, likewise."""
+STUDIES_FOR = 4
+"""Single images for each study among those that choose and judge."""
 
 
 def train_finder(
@@ -42,6 +44,7 @@ def train_finder(
     device: torch.device | str = "cpu",
     workers: int = 0,
     begin: Path | None = None,
+    nowhere: Collection[str] = (),
 ) -> None:
     """Learn lesions on top of a checkpoint's m, judge them on held-out heads, and write both to the checkpoint.
 
@@ -52,10 +55,13 @@ def train_finder(
         table: condition table that has the recipe's pathologies beside the checkpoint's regions.
         kept: folder for what was read of the label maps, and for the departures that were drawn: a run that was stopped
             goes on from there.
-        judged: images of held-out heads that choose thresholds, and as many that judge.
+        judged: images of held-out heads that choose thresholds, and as many that judge; where studies are learned from,
+            a quarter as many studies beside them.
         further: how as many images again are drawn, to choose and to judge, of kinds that are rare in the others.
         device: that learns; `workers`: processes that draw beside this one.
         begin: checkpoint whose network a new training begins with.
+        nowhere: sequence types in which nothing is offered, whatever the synthetic images say: real ones may tell
+            otherwise.
 
     Raises:
         ValueError: the recipe draws no lesions.
@@ -63,16 +69,22 @@ def train_finder(
     known = read_table(table)
     names = finder_targets(recipe)
     phi = known(1).detach()[[known.names.index(name) for name in names], 0]
-    learning = DeparturesSource(checkpoint, data, kept, recipe).draw(finder.images, say, workers)
+    drawing = DeparturesSource(checkpoint, data, kept, recipe)
+    learning = drawing.draw(finder.images, say, workers)
+    learning += replace(drawing, whole=True).draw(finder.studies, say, workers)
     before = None if begin is None else open_finder(begin)
     config = LesionConfig() if before is None else before.config
     lesions = learn_finder(config, phi, learning, finder, kept / STATE, say, device, before)
 
-    def held_out(seed: int, drawn: Recipe) -> list[KeptDepartures]:
-        source = DeparturesSource(checkpoint, data, kept, replace(drawn, seed=seed), held_out=True)
-        return source.draw(judged, say, workers)
+    def held_out(seed: int, drawn: Recipe, whole: bool = False) -> list[Study]:
+        source = replace(drawing, recipe=replace(drawn, seed=seed), held_out=True, whole=whole)
+        return source.draw(judged // STUDIES_FOR if whole else judged, say, workers)
 
     first, second = (held_out(seed, recipe) for seed in HELD_OUT_SEEDS)
+    if finder.studies:
+        first, second = (
+            [*given, *held_out(seed, recipe, True)] for given, seed in zip((first, second), HELD_OUT_SEEDS, strict=True)
+        )
     if further is not None:
         first, second = (
             [*given, *held_out(seed, further)] for given, seed in zip((first, second), FURTHER_SEEDS, strict=True)
@@ -80,6 +92,7 @@ def train_finder(
     spacing = config_from_dict(open_checkpoint(checkpoint).vision).working_spacing_mm or 2.0
     voxel_ml = spacing**3 / 1000
     thresholds, shows = choose(lesions, phi, names, first, voxel_ml)
+    shows = {name: tuple(kind for kind in kinds if kind not in nowhere) for name, kinds in shows.items()}
     scores = judge(lesions, phi, names, second, voxel_ml, thresholds, shows)
     write_finder(checkpoint, lesions, scores, shows)
     save_conditions(known, checkpoint / CONDITIONS_FILE)

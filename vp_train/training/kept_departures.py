@@ -1,17 +1,20 @@
 """What m's anatomy does not explain in synthetic images with lesions, kept in files: m is asked once for each image,
-and blocks of it are learned from many times.
+and blocks of it are learned from many times. Images of one study are kept beside each other.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from vp_model.geometry import Placed, moved_world, resample
 from vp_model.ontology import load_ontology
 from vp_model.vision.config import Refining
 from vp_model.vision.departure import around_brain, departures
@@ -33,6 +36,7 @@ class KeptDepartures:
     Attributes:
         kind: sequence type.
         shape: (w, h, d) of the box around the brain, voxels at m's working spacing.
+        world: voxel → RAS mm, row by row.
         present: indices of the targets that the image shows.
         targets: how many there are.
     """
@@ -40,8 +44,14 @@ class KeptDepartures:
     path: Path
     kind: str
     shape: tuple[int, ...]
+    world: tuple[tuple[float, ...], ...]
     present: tuple[int, ...]
     targets: int
+
+    @property
+    def study(self) -> str:
+        """What the images of one study share."""
+        return self.path.stem.rsplit("_", 1)[0]
 
     def features(self, box: tuple[slice, ...] = (slice(None),) * 3) -> torch.Tensor:
         """(CHANNELS, …) float32 of a box."""
@@ -65,19 +75,24 @@ class KeptDepartures:
         return found
 
 
-def keep(path: Path, features: torch.Tensor, shares: torch.Tensor, kind: str) -> KeptDepartures:
-    """Write the departures (CHANNELS, w, h, d) of one image, and shares (t, w, h, d) in [0, 1]; targets of no voxel are
-    left out.
+Study = tuple[KeptDepartures, ...]
+"""Images of one session, or a single one."""
+
+
+def keep(path: Path, features: Placed, shares: torch.Tensor, kind: str) -> KeptDepartures:
+    """Write the departures (1, CHANNELS, w, h, d) of one image, and shares (t, w, h, d) in [0, 1]; targets of no voxel
+    are left out.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     amounts = (shares * 255).round().to(torch.uint8)
     present = [row for row, amount in enumerate(amounts) if bool((amount > HALF).any())]
-    stored = {"features": features.to(torch.float16).contiguous(), "shares": amounts[present].contiguous()}
+    stored = {"features": features.features[0].to(torch.float16).contiguous(), "shares": amounts[present].contiguous()}
     told = {"kind": kind, "present": ",".join(str(row) for row in present), "targets": str(len(shares))}
+    told["world"] = json.dumps(np.asarray(features.world).tolist())
     unfinished = path.with_suffix(".unfinished")
     save_file(stored, unfinished, told)
     unfinished.rename(path)
-    return KeptDepartures(path, kind, tuple(features.shape[1:]), tuple(present), len(shares))
+    return open_kept(path)
 
 
 def open_kept(path: Path) -> KeptDepartures:
@@ -85,7 +100,16 @@ def open_kept(path: Path) -> KeptDepartures:
     with safe_open(path, "pt") as file:
         told, shape = file.metadata(), file.get_slice("features").get_shape()
     present = tuple(int(row) for row in told["present"].split(",") if row)
-    return KeptDepartures(path, told["kind"], tuple(shape[1:]), present, int(told["targets"]))
+    world = tuple(tuple(float(value) for value in row) for row in json.loads(told["world"]))
+    return KeptDepartures(path, told["kind"], tuple(shape[1:]), world, present, int(told["targets"]))
+
+
+def studies_of(images: Sequence[KeptDepartures]) -> list[Study]:
+    """Images by the study that they are of, in order."""
+    found: dict[str, list[KeptDepartures]] = {}
+    for image in images:
+        found.setdefault(image.study, []).append(image)
+    return [tuple(study) for study in found.values()]
 
 
 def finder_targets(recipe: Recipe) -> tuple[str, ...]:
@@ -94,10 +118,35 @@ def finder_targets(recipe: Recipe) -> tuple[str, ...]:
     return (labels.names[labels.lesion], *recipe.pathologies)
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class Anatomist:
+    """m, asked for the anatomy of images.
+
+    Attributes:
+        conditions: region → φ (d,) of m's anatomy.
+    """
+
+    network: VisionNetwork
+    conditions: Mapping[str, torch.Tensor]
+
+    @torch.inference_mode()
+    def departures_of(self, image: Placed, kind: str) -> Placed | None:
+        """(1, CHANNELS, w, h, d) of an image as m reads it, around the brain; None where m finds no head."""
+        structures = load_ontology().structures
+        pathologies = [name for name, structure in structures.items() if structure.kind == "pathology"]
+        tissues = tissues_of(list(self.conditions), left_out=pathologies)
+        regions = list(tissues)
+        phi = torch.stack([self.conditions[region] for region in regions])[:, None]
+        priors = torch.sigmoid(self.network([image], phi)[0])
+        features = departures(priors, regions, image, kind, tissues, Refining())
+        place = None if features is None else around_brain(features)
+        if features is None or place is None:
+            return None
+        return Placed(features[:, *place][None], moved_world(image.world, place))
+
+
 def draw_departures(
-    network: VisionNetwork,
-    conditions: Mapping[str, torch.Tensor],
+    anatomist: Anatomist,
     subjects: Sequence[Subject],
     recipe: Recipe,
     numbers: Sequence[int],
@@ -105,31 +154,24 @@ def draw_departures(
     folder: Path,
     say: Callable[[str], None] = print,
 ) -> list[KeptDepartures]:
-    """What m's anatomy does not explain in synthetic images, as the recipe draws them; images in which m finds no head
-    are left out. What `folder` holds already is not drawn again.
+    """What m's anatomy does not explain in single synthetic images, as the recipe draws them; images in which m finds
+    no head are left out. What `folder` holds already is not drawn again.
 
     Args:
-        conditions: region → φ (d,) of m's anatomy.
         numbers: of the images, each of which depends on the recipe and its number alone.
     """
     single = replace(recipe, several=0.0, regions=0)
-    pathologies = [name for name, structure in load_ontology().structures.items() if structure.kind == "pathology"]
-    tissues = tissues_of(list(conditions), left_out=pathologies)
-    regions = list(tissues)
-    phi = torch.stack([conditions[region] for region in regions])[:, None]
     rows = [single.targets.index(name) for name in finder_targets(recipe)]
     kept = []
     for done, number in enumerate(numbers, start=1):
-        path = folder / f"{recipe.seed}_{number:05d}.safetensors"
+        path = folder / f"{recipe.seed}_{number:05d}_0.safetensors"
         if not path.is_file():
             (image,) = draw_example(subjects, single, number, lesions).images
-            priors = torch.sigmoid(network([image.placed], phi)[0])
-            features = departures(priors, regions, image.placed, image.kind, tissues, Refining())
-            place = None if features is None else around_brain(features)
-            if features is None or place is None:
+            found = anatomist.departures_of(image.placed, image.kind)
+            if found is None:
                 continue
-            box = (slice(None), *place)
-            keep(path, features[box], image.targets[rows][box], image.kind)
+            shares = resample(Placed(image.targets[rows][None], image.placed.world), found.shape, found.world)[0]
+            keep(path, found, shares, image.kind)
         kept.append(open_kept(path))
         if done % 20 == 0:
             say(f"{done} of {len(numbers)} images")
