@@ -171,6 +171,15 @@ def test_a_structure_beside_lesions_in_a_list_is_asked_for_itself(prompt: str) -
         assert rules.agrees(lines[number], lines[:number]), lines[number]
 
 
+def test_the_place_of_a_disease_that_cannot_be_found_changes_nothing_that_is_asked_for() -> None:
+    rules, task = held("infarct in the thalamus; volume of the left hippocampus"), ['task("volume analysis")']
+    line = 'roi = segment("left hippocampus", v1<MOD>, v3<MOD>)'
+    assert rules.agrees(line, task)
+    assert isinstance(rules.agrees("show(roi)", [*task, line.replace("roi", "roi_all")]), bool)
+    lesions = held("white matter lesions in the thalamus")
+    assert isinstance(lesions.agrees("show(x)", [*task, 'x_all = segment("left thalamus", v1<MOD>)']), bool)
+
+
 def test_where_lesions_lie_is_asked_of_all_of_them() -> None:
     rules = held("are the lesions in the thalamus or in the brainstem")
     lines = ['task("location")', 'roi = segment("white matter lesion", v1<MOD>)', "show(roi)"]

@@ -95,18 +95,16 @@ def placed(
     chosen_by_signal = signal and bool(before) and before[0] in MEASURED and told.isdisjoint(NOT_OF_SIGNAL)
     if not (lobes or chosen_by_signal) or SAID in before:
         return []
-    part, whole = PART.match(statement), WHOLE.match(statement)
-    begins = ANY.match(statement)
+    begins, whole = ANY.match(statement), WHOLE.match(statement)
     if len(asked) == 1 and begins is not None and not any(ANY.match(line.strip()) for line in before):
         right = f'roi_all = segment("{asked[0]}"{begins["volumes"]}'
-        return [] if part is not None and right == statement else [right]
-    structures = load_ontology().structures
+        return [] if right == statement or not _names_disease(asked[0]) else [right]
     if not lobes:
         return []
-    if whole is not None and whole["region"] in structures and structures[whole["region"]].kind == "pathology":
+    if whole is not None and _names_disease(whole["region"]):
         return [f'{whole["name"]}_all = segment("{whole["region"]}"{whole["volumes"]}']
     last = PART.match(before[-1].strip()) if before else None
-    if last is None or structures[last["region"]].kind != "pathology" or IN_LOBE.search(statement) is not None:
+    if last is None or not _names_disease(last["region"]) or IN_LOBE.search(statement) is not None:
         return []
     return lobes_mended(f'{last["name"]} = in_lobe({last["name"]}_all, "{lobes[0]}")', lobes, told)
 
@@ -158,4 +156,9 @@ def _has_sides(place: str) -> bool:
 
 
 def _is_disease(mention: Mention) -> bool:
-    return mention.sort == "structure" and load_ontology().structures[mention.name].kind == "pathology"
+    return mention.sort == "structure" and _names_disease(mention.name)
+
+
+def _names_disease(region: str) -> bool:
+    structure = load_ontology().structures.get(region)
+    return structure is not None and structure.kind == "pathology"
