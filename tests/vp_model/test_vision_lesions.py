@@ -209,6 +209,21 @@ def test_on_ct_bone_is_no_lesion(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bool(of_flair[dense].any())
 
 
+@pytest.mark.parametrize("kind", ["FLAIR", "CT"])
+def test_an_image_that_m_reads_on_its_own_grid_is_found_in_as_any_other(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is resampled in it, so that what m's pass gave comes back as it is, which must not be written into."""
+    everywhere(monkeypatch)
+    one = finder((kind,))
+    spacing = one.vision.config.working_spacing_mm or 1.0
+    world = np.diag([spacing, spacing, spacing, 1.0])
+    image = Volume(torch.rand(1, 24, 24, 24, generator=torch.Generator().manual_seed(1)) * 50 + 20, world, kind=kind)
+    (found,) = one.find("lesion", [image], torch.randn(1, 1, 32))
+    assert found.shape == image.shape and bool(found.any())
+    found.mul_(0.5)
+
+
 def test_where_m_finds_no_head_there_is_no_lesion() -> None:
     blank = Volume(torch.zeros(1, 12, 12, 12), np.eye(4), kind="FLAIR")
     assert not bool(finder().find("lesion", [blank], torch.randn(1, 1, 32))[0].any())
@@ -285,7 +300,9 @@ def test_a_lesion_is_refused_where_no_image_shows_it_and_the_reason_names_those_
 def test_where_no_image_shows_all_lesions_those_of_white_matter_are_meant(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     shows = {"lesion": ["FLAIR"], "neoplasm": ["T2"], "hemorrhage": ["CT"]}
-    others = [item for item in config["structures"] if item["name"] not in shows]
+    bundled = open_checkpoint(BUNDLED).lesions
+    assert bundled is not None
+    others = [item for item in config["structures"] if item["name"] not in {*shows, *bundled.shows}]
     found = [{"name": name, "side": None, "dice": None, "experimental": True} for name in shows]
     described(folder, structures=[*others, *found], lesions={"network": CONFIG.as_dict(), "shows": shows})
     agent = Agent.load(folder)

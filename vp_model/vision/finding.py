@@ -83,7 +83,7 @@ class LesionFinder:
             volume = volumes[index]
             beside = [other for other in volumes if other is not volume and self._beside(volume, other)]
             prepared = self._look(volume)[1]
-            found[index] = restore(prepared, self._find_in(volume, beside, phi[:, index]))[0].clamp_(0.0, 1.0)
+            found[index] = restore(prepared, self._find_in(volume, beside, phi[:, index]))[0].clamp(0.0, 1.0)
             if volume.kind.upper() == "CT":
                 found[index][volume.features[0] > DENSEST_HU] = 0.0
         return found
