@@ -73,6 +73,17 @@ def region(example: Example, truth: Truth, session: int, names: list[str] | None
         return whole & ~near(ventricles, 5) & ~near(cortex, 3)
     if "_near" in program:
         return whole & (near(ventricles, 5) if "lateral ventricle" in program else near(cortex, 3))
+    signal = re.search(r'with_signal\(\w+, \w+, "(\w+)", (v\d+)\)', program)
+    if signal:
+        around = voxels_of(truth, signal.group(2), truth.mask("cerebral white matter", session) & ~whole)
+        kept = []
+        for piece in parts(whole):
+            away = (mean_of(truth, signal.group(2), piece) - around.mean(dtype=np.float64)) / around.std(
+                dtype=np.float64
+            )
+            if ("isointense" if abs(away) < 1 else "hyperintense" if away > 0 else "hypointense") == signal.group(1):
+                kept.append(piece)
+        return np.logical_or.reduce([*kept, np.zeros_like(whole)])
     size = re.search(r"(larger|smaller)_than\(\w+, (\d+)\)", program)
     pieces = parts(whole)
     if size:
