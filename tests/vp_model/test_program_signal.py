@@ -88,3 +88,15 @@ def test_a_session_without_an_image_for_the_signal_is_an_error_that_says_so() ->
 def test_nothing_has_a_signal_against_tissue_that_was_not_found() -> None:
     code = 'report("volume", volume(with_signal(roi, difference(white, white), "hyperintense", v1)))\n'
     assert volumes_of(code) == [0.0]
+
+
+def test_nothing_has_a_signal_against_tissue_of_one_value() -> None:
+    images = {name: Image(np.zeros_like(image.voxels), image.world) for name, image in painted().items()}
+    environment = ProgramEnvironment(VOLUMES, images, TwoLesions(images, {**BOXES, "brainstem": AROUND}), TARGETS)
+    for signal in ("hyperintense", "hypointense", "isointense"):
+        code = (
+            f'roi = segment("{LESION}", v1<MOD>)\nwhite = segment("brainstem", v1<MOD>)\n'
+            f'report("volume", volume(with_signal(roi, white, "{signal}", v1)))\n'
+        )
+        assert environment.step(code, np.zeros((2, 32), np.float32)).error == ""
+    assert [reported.quantity.value for reported in environment.findings.reported] == [0.0] * 3

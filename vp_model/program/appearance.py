@@ -86,10 +86,8 @@ def signal_against(state: State, roi: Roi, other: Roi, reference: VolumeReferenc
     result = standard_score(state, roi, other, reference)
     if result.missing:
         return result.missing
-    noun = "dense" if reference.volume.kind.upper() == "CT" else "intense"
-    if abs(result.value) < SIGNAL_SD:
-        return f"iso{noun}"
-    return f"hyper{noun}" if result.value > 0 else f"hypo{noun}"
+    signal = _signal_of(result.value)
+    return signal.replace("intense", "dense") if reference.volume.kind.upper() == "CT" else signal
 
 
 def with_signal(state: State, roi: Roi, other: Roi, signal: str, references: Sequence[VolumeReference]) -> Roi:
@@ -112,21 +110,20 @@ def with_signal(state: State, roi: Roi, other: Roi, signal: str, references: Seq
         state.reserve(morphology.working_bytes(part.region, 0.0), kept=part.region.voxels.size)
         image = state.images[reference.volume.name]
         kept = empty_region(part.region.grid)
-        for piece in morphology.components(part.region):
-            if rest.size and _signal_of(intensity.values_in(image, piece), rest) == signal:
+        spread = float(rest.std()) if rest.size else 0.0
+        for piece in morphology.components(part.region) if spread else ():
+            values = intensity.values_in(image, piece)
+            if values.size and _signal_of((float(values.mean()) - float(rest.mean())) / spread) == signal:
                 kept = morphology.union(kept, piece)
         parts.append(replace(part, region=kept))
     return replace(roi, parts=tuple(parts), prefix=f"{signal} {roi.prefix}")
 
 
-def _signal_of(values: NDArray[np.float64], rest: NDArray[np.float64]) -> str:
-    """One of `SIGNALS`; nothing where there is no value."""
-    if not values.size:
-        return ""
-    away = float(values.mean()) - float(rest.mean())
-    if abs(away) < SIGNAL_SD * float(rest.std()):
+def _signal_of(score: float) -> str:
+    """One of `SIGNALS`, by how many standard deviations of other tissue a mean lies above its mean."""
+    if abs(score) < SIGNAL_SD:
         return ISOINTENSE
-    return HYPERINTENSE if away > 0 else HYPOINTENSE
+    return HYPERINTENSE if score > 0 else HYPOINTENSE
 
 
 def _percent(state: State, roi: Roi, reference: VolumeReference, threshold: Quantity | float, sign: int) -> Quantity:
