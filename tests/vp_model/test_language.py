@@ -149,6 +149,8 @@ def test_what_the_prompt_does_not_name_is_refused(prompt: str, structure: str, s
         ("brainstem, hippocampus or pancreas", "pancreas"),
         ("how many white matter lesions are in the brainstem", "within the brainstem"),
         ("white matter lesions located in the left hippocampus", "within the hippocampus"),
+        ("how many white matter lesions are there in the hippocampus", "within the hippocampus"),
+        ("volume of the white matter lesions of the hippocampus", "within the hippocampus"),
         ("volume of the anterior hippocampus and the brainstem", "anterior hippocampus"),
         ("occipital hippocampus volume", "occipital hippocampus"),
         ("brainstem and anterior hippocampus", "anterior hippocampus"),
@@ -200,6 +202,7 @@ def test_a_program_that_says_where_lesions_lie_may_be_asked_with_any_place() -> 
         "lesions in the left hemisphere and the hippocampus",
         "are the lesions in front of the hippocampus",
         "lesions next to the hippocampus in the brain",
+        "volume of the lesions and of the hippocampus",
     ],
 )
 def test_what_a_prompt_tells_beside_what_it_asks_for_is_no_reason_to_refuse(prompt: str) -> None:

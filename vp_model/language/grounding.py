@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from difflib import SequenceMatcher
 from itertools import pairwise
 
-from vp_model.language.placing import lobe_before_lesions
+from vp_model.language.placing import holds_lesions, lobe_before_lesions
 from vp_model.language.reading import HEMISPHERE, Mention, names, read, read_all
 from vp_model.ontology import Ontology, Structure, load_ontology, normalise, singulars
 from vp_model.outcome import Side
@@ -49,8 +49,6 @@ LINKING = frozenset(
     }
 )
 """Words between the names of a list."""
-WITHIN = frozenset({"in", "within", "inside", "located", "lying", "situated"})
-BEING = frozenset({"are", "is", "lie", "lies", "that", "which"})
 PART_NOUNS = frozenset(
     {
         "nucleus",
@@ -106,7 +104,6 @@ NO_PART = frozenset(
     {"more", "most", "further", "farther", "is", "are", "lie", "lies", "sit", "sits", "or", "and", "to", "than", "far"}
 )
 """Words after which they tell where something lies: `which is more anterior, putamen or caudate`."""
-BETWEEN = frozenset((word,) for word in {*WITHIN, *BEING, *LINKING} - JOINING)
 SIDED = frozenset({"the", "left", "right", "both", "bilateral", "l", "r"})
 SIDE_WORDS = {"left": frozenset({"left", "l", "lt", "lefts", "lft"}), "right": frozenset({"right", "r", "rt", "rgt"})}
 BOTH_WORDS = frozenset(
@@ -146,8 +143,10 @@ def ungrounded(
         return f"This model has not learned to find the {part}."
     if disease := _disease_of(mentions, [name for name, _ in structures], known):
         return f"This model has not learned to find the {disease}."
-    if structures and (place := _holding_lesions(mentions, known)) and place not in lobes:
-        return f"This model cannot tell the lesions within the {place} from others."
+    finds_lesions = any(ontology.structures[name].kind == "pathology" for name, _ in structures)
+    for place in _holding_lesions(mentions) if finds_lesions else ():
+        if place not in lobes:
+            return f"This model cannot tell the lesions within the {place} from others."
     # Parts of a lesion load and its place are found with the help of anatomy that the prompt need not name.
     helped = any(ontology.structures[name].kind == "pathology" for name in named)
     for name, side in structures:
@@ -242,22 +241,18 @@ def _not_found(mention: Mention, known: Collection[str]) -> bool:
     return anatomy and mention.words[-1] not in HEMISPHERE and not _found(mention, known)
 
 
-def _holding_lesions(mentions: Sequence[Mention], known: Collection[str]) -> str:
-    """The anatomy within which a prompt asks for lesions, where no part of the lesion load can be selected by it."""
+def _holding_lesions(mentions: Sequence[Mention]) -> list[str]:
+    """The anatomy within which a prompt asks for lesions."""
     structures = load_ontology().structures
-    for index, mention in enumerate(mentions):
-        if mention.sort != "structure" or structures[mention.name].kind != "pathology" or not _found(mention, known):
-            continue
-        place = index + 1
-        inside = False
-        while place < len(mentions) and mentions[place].words in BETWEEN:
-            inside = inside or mentions[place].words[0] in WITHIN
-            place += 1
-        if inside and place < len(mentions) and mentions[place].sort == "structure":
-            name, words = mentions[place].name, mentions[place].words
-            if structures[name].kind == "anatomy" and name not in HOLD_LESIONS and words[-1] not in HEMISPHERE:
-                return name
-    return ""
+    return [
+        item.name
+        for index, item in enumerate(mentions)
+        if item.sort == "structure"
+        and structures[item.name].kind == "anatomy"
+        and item.name not in HOLD_LESIONS
+        and item.words[-1] not in HEMISPHERE
+        and holds_lesions(mentions, index)
+    ]
 
 
 def _overlooked(mentioned: Collection[str], used: Collection[str], ontology: Ontology, known: Collection[str]) -> str:

@@ -95,7 +95,8 @@ class Held:
         self._may_miss_session = may_miss_session(read_all(without_history(prompt)), len(asked))
         self._only_history = not self._may_miss_session and may_miss_session(mentions, len(asked))
         visits = {volume.visit for volume in volumes if volume.visit}
-        self._prompted = prompted_by(prompt, known, mentions, self._readings[0], reading.kinds, len(visits) > 1)
+        several = len(visits) > 1
+        self._prompted = prompted_by(prompt, known, mentions, self._readings[0], reading.kinds, several, places)
         self._seen_from = seen_from(prompt, known)
         self._moment = asked_moment(prompt, mentions, self._prompted.words, visits)
 

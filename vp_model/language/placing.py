@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 
 from vp_model.language.reading import Mention
@@ -42,18 +42,25 @@ def lobes_of_lesions(prompt: str, mentions: Sequence[Mention]) -> tuple[str, ...
     """
     found: list[str] = []
     for index, place in _places(mentions):
-        before = index - 1
-        while before >= 0 and (mentions[before].words[0] in BETWEEN or mentions[before].name in found):
-            before -= 1
         after = mentions[index + 1] if index + 1 < len(mentions) else None
         told_of = after is not None and _is_disease(after) and _beside(prompt, mentions[index], after)
-        if told_of or (before >= 0 and mentions[before].words[0] in WITHIN and _of_disease(mentions, before)):
+        if told_of or holds_lesions(mentions, index, found):
             found.append(place)
     return tuple(dict.fromkeys(found))
 
 
-def _of_disease(mentions: Sequence[Mention], within: int) -> bool:
-    """Whether a word such as `in` tells of lesions shortly before it; `of` stands beside them."""
+def holds_lesions(mentions: Sequence[Mention], index: int, others: Collection[str] = ()) -> bool:
+    """Whether a prompt names lesions within what it mentions: `in` and the like, shortly after them, tell of them; `of`
+    where it stands beside them.
+
+    Args:
+        others: structures that hold them, too, and may stand before it: `in the frontal or parietal lobe`.
+    """
+    within = index - 1
+    while within >= 0 and (mentions[within].words[0] in BETWEEN or mentions[within].name in others):
+        within -= 1
+    if within < 0 or len(mentions[within].words) > 1 or mentions[within].words[0] not in WITHIN:
+        return False  # "in front of" is one mention
     most = 1 if mentions[within].words[0] == "of" else MOST_BETWEEN + 1
     for mention in reversed(mentions[max(0, within - most) : within]):
         if _is_disease(mention):

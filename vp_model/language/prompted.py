@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vp_model.language.asked import Reading, in_one_list
 from vp_model.language.moments import PRESENT
-from vp_model.language.placing import lobes_named, lobes_of_lesions, signal_of_lesions
+from vp_model.language.placing import lobes_named, signal_of_lesions
 from vp_model.language.reading import Mention, words_of
 
 VOLUME, LONGEST = "volume", "longest"
@@ -73,6 +73,7 @@ def prompted_by(
     asked: Reading,
     kinds: tuple[str, ...],
     sessions: bool,
+    places: Sequence[str] = (),
 ) -> Prompted:
     """
     Args:
@@ -81,6 +82,7 @@ def prompted_by(
         asked: structures that it names.
         kinds: sequence types that it names.
         sessions: the study has several.
+        places: of its lesions (`placing.lobes_of_lesions`).
     """
     concepts = [item for item in mentions if item.sort == "concept"]
     return Prompted(
@@ -95,7 +97,7 @@ def prompted_by(
         in_one_list(prompt, known),
         measured_in(mentions),
         lobes_named(mentions),
-        lobes_of_lesions(prompt, mentions),
+        tuple(places),
         signal_of_lesions(mentions),
     )
 
