@@ -125,7 +125,9 @@ def finder(
         torch.set_num_threads(threads)
     say = partial(print, flush=True)
     steps = steps if minutes is None else sys.maxsize
-    chosen = FinderRecipe(images, studies, edge, batch, steps, rate, minutes)
+    chosen = FinderRecipe(
+        images=images, studies=studies, edge=edge, batch=batch, steps=steps, rate=rate, minutes=minutes
+    )
     rare = None if further is None else find_recipe(further)
     at = find_device(device)
     given = find_recipe(recipe)

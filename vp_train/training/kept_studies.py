@@ -63,10 +63,13 @@ def draw_studies(
         count = len(plan.scene.volumes)
         paths = [folder / f"{seed}_{number:05d}_{image}.safetensors" for image in range(count)]
         if count >= LEAST_IMAGES:
-            if not paths[-1].is_file():
+            drawn = folder / f"{seed}_{number:05d}.drawn"
+            if not drawn.is_file():
                 study = render_study(plan)
                 for image, path in enumerate(paths):
                     _keep_image(anatomist, study, image, targets, path)
+                folder.mkdir(parents=True, exist_ok=True)
+                drawn.touch()
             kept += [open_kept(path) for path in paths if path.is_file()]
         if done % 20 == 0:
             say(f"{done} of {len(numbers)} studies")
