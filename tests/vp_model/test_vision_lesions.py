@@ -316,3 +316,11 @@ def test_where_no_image_shows_all_lesions_those_of_white_matter_are_meant(folder
     tumor = planned("segment the tumor", "T1")
     assert tumor.status == "refused" and "neoplasm is looked for in images of these kinds alone: T2" in tumor.reason
     assert planned("segment the tumor", "T2").status == "answered"
+
+
+@pytest.mark.parametrize("prompt", ["segment the lesions", "does the lesion enhance?"])
+def test_lesions_of_a_study_before_and_after_contrast_agent_are_those_of_white_matter(prompt: str) -> None:
+    """What the bundled weights look for must leave one meaning: a kind that shows on T1+C would leave two."""
+    images = [InputVolume(f"v{number}", kind, "2024-03-01", 0) for number, kind in enumerate(("T1", "T1+C"), 1)]
+    plan = Agent.load(BUNDLED).plan(prompt, images)
+    assert plan.status == "answered" and 'segment("white matter lesion"' in plan.program
